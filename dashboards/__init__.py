@@ -1,0 +1,1 @@
+"""What people look at: reports and, later, the analyst's desk."""

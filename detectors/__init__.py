@@ -1,0 +1,1 @@
+"""Detectors of poisoned records: one module each, their shared views beside them."""

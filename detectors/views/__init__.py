@@ -1,0 +1,1 @@
+"""Views: numeric pictures of records that several detectors share."""

@@ -1,0 +1,1 @@
+"""Lazaretto keeps poisoned records out of training data."""

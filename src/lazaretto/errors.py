@@ -1,0 +1,53 @@
+"""The one tree of errors a user can meet, each with its exit code and a hint that says what to do."""
+
+from __future__ import annotations
+
+
+class LazarettoError(Exception):
+    """Base of every error that is shown to a user as one sentence.
+
+    Args:
+        message: What happened and where.
+        hint: What to do about it; printed on its own line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LazarettoError):
+    """A wrong command line, configuration or contract. Nothing was changed."""
+
+    exit_code = 2
+
+
+class ContractError(UsageError):
+    """A contract that cannot be read or does not say what it must."""
+
+
+class Blocked(LazarettoError):  # noqa: N818  the gate's verdict, named in the public interface
+    """The gate says no: this data must not be trained on."""
+
+    exit_code = 3
+
+
+class BatchHeld(LazarettoError):  # noqa: N818  a state of the batch, not a fault
+    """A whole batch waits for a person; nothing of it was admitted."""
+
+    exit_code = 3
+
+
+class InputRefused(LazarettoError):  # noqa: N818  reads as what happened
+    """An input that is no data, or cannot be taken apart into records. Nothing was changed."""
+
+    exit_code = 4
+
+
+class IntegrityViolated(LazarettoError):  # noqa: N818  reads as what happened
+    """Bytes, a signature or the audit chain are not what was attested."""
+
+    exit_code = 5
