@@ -1,0 +1,83 @@
+# One command each: `make help` lists them. The first sets up .venv from requirements.lock; later ones skip that.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq
+
+# The suite runs in WORKERS processes. Each keeps to one thread: left alone, every process would start one thread per
+# core, and the threads would wait for each other longer than they work.
+WORKERS := 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1 POLARS_MAX_THREADS=1
+PYTEST_ARGS ?=
+
+# Code outside the package that is type-checked with it.
+SCRIPTS := benchmarks sample_data
+
+.PHONY: demo test lint types imports bench bench-detection bench-throughput bench-validate bench-parse bench-gate \
+	format lock clean help
+
+demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
+	@$(PY) -m sample_data.demo
+
+test: lint types imports ## everything a change must pass: lint, types, import rules, tests
+	@$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff: rules and formatting
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy $(SCRIPTS:%=-p %)
+
+imports: $(STAMP) ## import-linter: imports go one way
+	@$(VENV)/bin/lint-imports
+
+format: $(STAMP) ## let ruff rewrite what it can
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: $(STAMP) ## every benchmark in its short form
+	@for name in detection throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
+
+bench-detection bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
+	@$(PY) -m benchmarks.$*
+
+lock: $(STAMP) ## write requirements.lock from pyproject.toml; UPGRADE=1 moves the pins
+	@$(PY) .ci/lock.py
+
+clean: ## remove .venv, caches and what the demo wrote
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -nE 's/^([a-z][a-z -]*):.*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r names text; do \
+		for name in $$names; do printf '  make %-17s %s\n' "$$name" "$$text"; done; done
+
+# pip installs the lock as it stands (--no-deps: nothing is resolved anew). Two things about torch need care:
+# where pip knows a CPU build (PIP_FIND_LINKS, an extra index) it is taken first, for with hashes pip prefers the
+# registry's build, on Linux one for CUDA; and where that one is taken, the CUDA libraries it pins are not in the lock:
+# `pip check` sees them missing, and pip adds exactly those.
+$(STAMP): requirements.lock pyproject.toml
+	@python=; for name in python3.11 python3; do \
+		if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "Lazaretto needs Python 3.11 or newer; neither python3.11 nor python3 is one. Install it, then run make again." >&2; \
+		exit 2; \
+	fi; \
+	echo "Setting up $(VENV) from requirements.lock with $$($$python --version); this takes some minutes, once."; \
+	$$python -m venv $(VENV)
+	@sed -nE 's/^(torch==[0-9.]+)/\1+cpu/; /^torch==/,/#/p' requirements.lock >$(VENV)/torch-cpu.txt
+	@$(PIP) --no-deps --require-hashes -r $(VENV)/torch-cpu.txt 2>/dev/null || echo "No CPU build of torch at hand: taking the registry's."
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
+	@$(PY) -m pip check >/dev/null || { \
+		echo "Adding the CUDA libraries that this build of torch pins."; \
+		$(PIP) "$$(grep -oE '^torch==[0-9.]+' requirements.lock)"; }
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
