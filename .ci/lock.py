@@ -1,4 +1,4 @@
-"""Write ``requirements.lock`` from ``pyproject.toml``: one lock that installs with and without a local CPU build of torch.
+"""Write ``requirements.lock`` from ``pyproject.toml``, installable with and without a local CPU build of torch.
 
 ``pip-compile`` does the work and keeps every pin that still fits (``UPGRADE=1`` moves them). Two things it cannot do
 are done here. Where a folder of wheels holds torch's CPU build (version ``2.13.0+cpu``), pip-compile pins that build
