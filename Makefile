@@ -36,7 +36,7 @@ types: $(STAMP) ## mypy --strict
 	@$(VENV)/bin/mypy $(SCRIPTS:%=-p %)
 
 imports: $(STAMP) ## import-linter: imports go one way
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff check --fix .
