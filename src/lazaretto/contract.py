@@ -1,0 +1,344 @@
+"""The contract: what a data set promises, and how it is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from lazaretto.contract_errors import contract_error, nearest
+from lazaretto.contract_yaml import YamlError, read_yaml
+from lazaretto.errors import ContractError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ColumnType = Literal["integer", "number", "boolean", "category", "text", "image", "timestamp", "vector"]
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "integer": ("min", "max"),
+    "number": ("min", "max"),
+    "boolean": (),
+    "category": ("values",),
+    "text": ("max_chars",),
+    "image": ("max_pixels",),
+    "timestamp": (),
+    "vector": ("dimensions",),
+}
+"""Options of a column that only some types have; ``nullable`` and ``pii`` apply to all."""
+
+_ROLE_TYPES: dict[str, tuple[str, ...]] = {
+    "id": ("category", "text", "integer"),
+    "label": ("category", "integer", "boolean"),
+    "source": ("category", "text", "integer", "boolean"),
+}
+_GROUP_TYPES = ("category", "integer", "boolean")
+_INT64_LIMIT = 2**63
+
+
+def _fault(kind: str, message: str, key: str = "") -> PydanticCustomError:
+    # The message goes in as context: a brace in a user's value must not be taken for a placeholder.
+    return PydanticCustomError(f"contract_{kind}", "{message}", {"message": message, "key": key})
+
+
+def _number(value: object) -> object:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise _fault("type", f"must be a number, not {value!r}")
+    return value
+
+
+def _detectors(value: object) -> object:
+    named = isinstance(value, (list, tuple)) and value and all(isinstance(name, str) and name for name in value)
+    if value != "default" and not named:
+        raise _fault("type", f"must be 'default' or a list of detector names, not {value!r}")
+    return value
+
+
+# A union would be answered with one message per branch: the readers above give a single one.
+Bound = Annotated[int | float | None, BeforeValidator(_number)]
+Detectors = Annotated[Literal["default"] | Annotated[tuple[str, ...], Field(strict=False)], BeforeValidator(_detectors)]
+Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Column(_Frozen):
+    """One column: its type and what its values may be.
+
+    Options that do not apply to the type (``min`` on text) are errors.
+    """
+
+    type: ColumnType
+    min: Bound = None
+    max: Bound = None
+    values: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    nullable: bool = False
+    max_chars: Annotated[int | None, Field(gt=0)] = None
+    pii: bool = False
+    """Personal data: the values are shown in no message, report or log."""
+    max_pixels: Annotated[int, Field(gt=0)] = 1_000_000
+    """Width times height, read from an image's header before anything is decoded."""
+    dimensions: Annotated[int | None, Field(gt=0, le=1_000_000)] = None
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> Self:
+        allowed = OPTIONS[self.type]
+        special = {option for options in OPTIONS.values() for option in options}
+        for option in sorted((self.model_fields_set & special) - set(allowed)):
+            raise _fault("option", f"{option!r} does not apply to a column of type {self.type}", option)
+        for option in ("min", "max"):
+            _check_bound(self.type, option, getattr(self, option))
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise _fault("range", f"min {self.min} is greater than max {self.max}", "min")
+        if self.values is not None and len(set(self.values)) < len(self.values):
+            twice = next(value for value in self.values if self.values.count(value) > 1)
+            raise _fault("values", f"value {twice!r} is listed twice", "values")
+        if self.type == "vector" and self.dimensions is None:
+            raise _fault("dimensions", "a vector column needs 'dimensions', the length of every vector", "type")
+        return self
+
+
+class Policy(_Frozen):
+    """How suspicion becomes a decision; each number is the user's choice and has a meaning."""
+
+    false_quarantine_rate: Rate = 0.01
+    """Share of clean records that may be quarantined."""
+    hold_when_quarantined_over: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.2
+    """The whole batch waits when a larger share than this is quarantined."""
+    fdr: Rate = 0.1
+    """False discovery rate of the ranked list an analyst reviews."""
+    detectors: Detectors = "default"
+    probe: Name = "auto"
+    min_records: Annotated[int | None, Field(ge=0)] = None
+    """A batch with fewer records is held."""
+    max_records: Annotated[int | None, Field(ge=0)] = None
+    """A batch with more records is held."""
+
+    @model_validator(mode="after")
+    def _volume_is_a_range(self) -> Self:
+        if self.min_records is not None and self.max_records is not None and self.min_records > self.max_records:
+            raise _fault(
+                "range", f"min_records {self.min_records} is greater than max_records {self.max_records}", "min_records"
+            )
+        return self
+
+
+class Contract(_Frozen):
+    """What a data set promises and how it is judged.
+
+    ``id``, ``label`` and ``source`` may be absent from ``columns``; they are then categories that may not be null.
+    """
+
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    id: Name | None = None
+    label: Name | None = None
+    source: Name | None = None
+    columns: Annotated[dict[str, Column], Field(min_length=1)]
+    features: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    groups: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    expectations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    trusted: Name | None = None
+    """Glob of files known good, relative to the contract's own folder."""
+    policy: Policy = Policy()
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _names_fit_together(self, info: ValidationInfo) -> Self:
+        faults = [*_role_faults(self), *_name_faults(self), *_expectation_faults(self)]
+        found = (info.context or {}).get("faults")
+        if found is not None:  # collected, so that one reading reports them all
+            found.extend(faults)
+        elif faults:
+            raise _fault("names", faults[0][1])
+        return self
+
+    @property
+    def path(self) -> Path | None:
+        """The file this contract was loaded from."""
+        return self._path
+
+    @property
+    def all_columns(self) -> dict[str, Column]:
+        """Every column in contract order; an implied id, label or source comes after those that are written."""
+        columns = dict(self.columns)
+        for name in (self.id, self.label, self.source):
+            if name is not None:
+                columns.setdefault(name, Column(type="category"))
+        return columns
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns detectors look at: ``features``, else every column but id, label and source."""
+        if self.features is not None:
+            return self.features
+        return tuple(name for name in self.all_columns if name not in {self.id, self.label, self.source})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that was said, defaults included; columns count in their order."""
+        content = self.model_dump(mode="json")
+        content["columns"] = list(content["columns"].items())
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract file.
+
+    Raises:
+        ContractError: The file cannot be read or does not say what a contract must; every fault is named at once.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ContractError(
+            f"contract {path} does not exist", hint="lazaretto infer FILE writes a first one from data"
+        ) from None
+    except OSError as error:
+        raise ContractError(f"contract {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ContractError(f"contract {path} is not UTF-8 text (byte {error.start})") from error
+    contract = parse_contract(text, str(path))
+    contract._path = Path(path)  # noqa: SLF001  set once, before anyone else sees it
+    return contract
+
+
+def parse_contract(text: str, where: str) -> Contract:
+    """Read a contract from YAML text.
+
+    Args:
+        text: The YAML.
+        where: What to call it in errors, usually its file name.
+
+    Raises:
+        ContractError: One sentence per fault, each with line and key.
+    """
+    try:
+        located = read_yaml(text)
+    except YamlError as fault:
+        raise contract_error(where, [(fault.line, fault.what)]) from fault
+    if not isinstance(located.data, dict):
+        what = "is empty" if located.data is None else "must be a mapping of keys to values"
+        raise contract_error(where, [(0, f"{what}; it needs at least 'dataset' and 'columns'")])
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    invalid: ValidationError | None = None
+    contract: Contract | None = None
+    try:
+        contract = Contract.model_validate(located.data, context={"faults": faults})
+    except ValidationError as error:
+        invalid = error
+    if contract is None or faults or located.faults:
+        raise contract_error(where, located=located, invalid=invalid, faults=faults)
+    return contract
+
+
+def canonical_schema(contract: Contract) -> dict[str, pl.DataType]:
+    """Polars type of every contract column in canonical Parquet, in contract order.
+
+    Images are their encoded bytes, timestamps microseconds in UTC, vectors 32-bit floats.
+    """
+    import polars as pl
+
+    types: dict[str, pl.DataType] = {
+        "integer": pl.Int64(),
+        "number": pl.Float64(),
+        "boolean": pl.Boolean(),
+        "category": pl.String(),
+        "text": pl.String(),
+        "image": pl.Binary(),
+        "timestamp": pl.Datetime("us", "UTC"),
+        "vector": pl.List(pl.Float32()),
+    }
+    return {name: types[column.type] for name, column in contract.all_columns.items()}
+
+
+def _check_bound(kind: str, option: str, bound: float | None) -> None:
+    if bound is None:
+        return
+    if not math.isfinite(bound):
+        raise _fault("range", f"{option} must be finite, not {bound}", option)
+    if kind == "integer" and not -_INT64_LIMIT <= bound < _INT64_LIMIT:
+        raise _fault("range", f"{option} {bound} does not fit into 64 bits", option)
+    if kind == "integer" and bound != int(bound):
+        raise _fault("range", f"{option} {bound} is not a whole number, and the column is an integer", option)
+
+
+Faults = list[tuple[tuple[str | int, ...], str]]
+
+
+def _role_faults(contract: Contract) -> Faults:
+    faults: Faults = []
+    taken: dict[str, str] = {}
+    for role, allowed in _ROLE_TYPES.items():
+        name = getattr(contract, role)
+        if name is None:
+            continue
+        if name in taken:
+            faults.append(((role,), f"{role} and {taken[name]} are the same column {name!r}; each needs its own"))
+        taken.setdefault(name, role)
+        column = contract.columns.get(name)
+        if column is not None and column.type not in allowed:
+            what = f"{role} column {name!r} is of type {column.type}; allowed: {', '.join(allowed)}"
+            faults.append((("columns", name, "type"), what))
+        if column is not None and role == "id" and column.nullable:
+            faults.append((("columns", name, "nullable"), f"id column {name!r} cannot be nullable"))
+    return faults
+
+
+def _name_faults(contract: Contract) -> Faults:
+    faults: Faults = []
+    for name in contract.all_columns:
+        place = ("columns", name) if name in contract.columns else ()
+        if name.startswith("_"):
+            faults.append((place, f"column name {name!r} is reserved: names may not start with '_'"))
+        elif not name.strip() or not name.isprintable():
+            faults.append((place, f"column name {name!r} is blank or holds control characters"))
+    for key in ("features", "groups"):
+        listed: tuple[str, ...] = getattr(contract, key) or ()
+        for index, name in enumerate(listed):
+            what = (
+                f"{name!r} is listed twice in {key}" if name in listed[:index] else _listed_fault(contract, key, name)
+            )
+            if what:
+                faults.append(((key, index), what))
+    if contract.features is None and not contract.feature_names:
+        faults.append((("columns",), "no column is left to judge besides id, label and source"))
+    return faults
+
+
+def _listed_fault(contract: Contract, key: str, name: str) -> str:
+    columns = contract.all_columns
+    if name not in columns:
+        return f"{name!r} in {key} is not a column{nearest(name, columns)}"
+    if key == "features" and name in {contract.id, contract.label}:
+        return f"{name!r} is the {'id' if name == contract.id else 'label'} and cannot be a feature"
+    if key == "groups" and columns[name].type not in _GROUP_TYPES:
+        return f"group column {name!r} is of type {columns[name].type}; allowed: {', '.join(_GROUP_TYPES)}"
+    return ""
+
+
+def _expectation_faults(contract: Contract) -> Faults:
+    faults: Faults = []
+    for index, expectation in enumerate(contract.expectations):
+        kind = expectation.get("type")
+        if not isinstance(kind, str) or not kind.startswith("expect_"):
+            what = "an expectation needs 'type', the name of a Great Expectations expectation (expect_...)"
+            faults.append((("expectations", index), what))
+    return faults
