@@ -1,0 +1,46 @@
+"""Distance to the nearest records of the fitted sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lazaretto.detectors.label_noise import Nothing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lazaretto.detector import Views
+
+
+@dataclass(frozen=True)
+class KnnDistance:
+    """Mean distance to the k nearest neighbours (Ramaswamy et al. 2000; the average variant of Angiulli 2002)."""
+
+    name: str = "knn_distance"
+    reads: tuple[str, ...] = ("neighbour_distances",)
+    family: ClassVar[str] = "outlier"
+    needs_label: ClassVar[bool] = False
+
+    def summarise(self, views: Views) -> Nothing:
+        """The neighbour index is the fit."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> KnnDistanceScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return KnnDistanceScorer()
+
+
+@dataclass(frozen=True)
+class KnnDistanceScorer:
+    """Averages the (rows, k) neighbour distances."""
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) log of the mean distance, in units of the compact view."""
+        return np.log(views["neighbour_distances"].astype(np.float64).mean(axis=1) + 1e-9)
+
+    def explain(self, views: Views) -> list[str]:
+        """How far the neighbours are."""
+        return [f"its nearest records are far away (mean distance {np.exp(d):.2f})" for d in self.score(views)]

@@ -1,0 +1,66 @@
+"""The detectors by name. Another package adds its own under the entry point group ``lazaretto.detectors``."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence
+from lazaretto.detectors.label_noise import KnnLabel, Margin
+from lazaretto.detectors.neighbours import KnnDistance
+from lazaretto.detectors.outliers import Histogram, IsolationForest
+from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
+from lazaretto.detectors.trigger import TriggerMiner
+from lazaretto.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lazaretto.detector import Detector
+
+DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
+    "iforest": IsolationForest,
+    "hbos": Histogram,
+    "knn_distance": KnnDistance,
+    "margin": Margin,
+    "knn_label": KnnLabel,
+    "mahalanobis": Mahalanobis,
+    "mahalanobis_shape": lambda: Mahalanobis(name="mahalanobis_shape", view="shape"),
+    "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
+    "whitened": WhitenedSpectral,
+    "spectral": SpectralSignatures,
+    "grad_norm": GradientNorm,
+    "tracin": SelfInfluence,
+    "grad_spectral": GradientSpectral,
+    "trigger": TriggerMiner,
+}
+"""Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
+
+
+def make_detectors(names: str | Sequence[str]) -> tuple[Detector[Any], ...]:
+    """The detectors a policy asks for.
+
+    Args:
+        names: ``default`` for all of `DETECTORS`, or names from there and from installed entry points.
+
+    Raises:
+        ContractError: If a name is not known; the nearest known one is named.
+    """
+    if names == "default":
+        return tuple(make() for make in DETECTORS.values())
+    installed = {point.name: point for point in entry_points(group="lazaretto.detectors")}
+    made = []
+    for name in names:
+        if name in DETECTORS:
+            made.append(DETECTORS[name]())
+        elif name in installed:
+            made.append(installed[name].load()())
+        else:
+            known = sorted({*DETECTORS, *installed})
+            near = get_close_matches(name, known, n=1)
+            raise ContractError(
+                f"policy.detectors names {name!r}, which is no detector",
+                hint=f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}",
+            )
+    return tuple(made)

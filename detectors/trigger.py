@@ -1,0 +1,155 @@
+"""Trigger mining: a feature that implies a label which nothing else about its records supports.
+
+A backdoor needs its trigger to predict the target label. So every record is cut into tokens (a local pattern of an
+image at its place, a pair of values of a table, later a word), and for every token and label the detector counts how
+many of its records carry that label and how many *would* if the token meant nothing, by the votes of each record's
+neighbours. Natural features imply labels too, but then the neighbours agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lazaretto.detector import UNKNOWN_LABEL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lazaretto.detector import Views
+
+_UNIT = 256
+"""Votes are counted in 1/256ths, as integers, so that merging is exact in any order."""
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """For every (token, class): records with that label, votes for it, and the votes' binomial variance.
+
+    Attributes:
+        observed: (buckets, classes) int64, in 1/256 of a record.
+        expected: (buckets, classes) int64, in 1/256 of a record.
+        variance: (buckets, classes) int64, in 1/256 of a squared record.
+    """
+
+    observed: NDArray[np.int64]
+    expected: NDArray[np.int64]
+    variance: NDArray[np.int64]
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def merge(self, other: TokenCounts) -> TokenCounts:
+        """Sums; exact in any order."""
+        return TokenCounts(
+            self.observed + other.observed,
+            self.expected + other.expected,
+            self.variance + other.variance,
+            self.classes,
+            self.names,
+        )
+
+
+@dataclass(frozen=True)
+class TriggerMiner:
+    """Residual lift of (token, label), standardised; a record scores its strongest token.
+
+    Own method. ``z = (observed - expected) / sqrt(variance + shrink)`` where expected and variance come from the
+    neighbours' smoothed votes; a token in fewer than ``least`` records of the label counts for nothing. Tokens are
+    hashed to ``buckets``; a collision dilutes a trigger's lift, it cannot invent one.
+    """
+
+    name: str = "trigger"
+    buckets: int = 1 << 18
+    shrink: float = 1.0
+    least: int = 4
+    smoothing: float = 1.0
+    reads: tuple[str, ...] = field(default=("tokens", "neighbour_labels"))
+    family: ClassVar[str] = "trigger"
+    needs_label: ClassVar[bool] = True
+
+    def summarise(self, views: Views) -> TokenCounts:
+        """Count every token of every record with a known label."""
+        classes = len(views.classes)
+        tables = np.zeros((3, self.buckets * classes), dtype=np.int64)
+        tokens = _slots(views["tokens"], self.buckets)
+        votes = _votes(views, self.smoothing)
+        known = views.labels != UNKNOWN_LABEL
+        for label in range(classes):
+            share = votes[:, label]
+            weights = (
+                _UNIT * (known & (views.labels == label)),
+                np.rint(_UNIT * share) * known,
+                np.rint(_UNIT * share * (1 - share)) * known,
+            )
+            for table, weight in zip(tables, weights, strict=True):
+                rows = np.flatnonzero(weight)
+                slots = tokens[rows].ravel().astype(np.int64)
+                repeated = np.repeat(weight[rows], tokens.shape[1])
+                added = np.bincount(slots, weights=repeated, minlength=self.buckets)
+                table[label :: classes] += added.astype(np.int64)
+        shaped = tables.reshape(3, self.buckets, classes)
+        return TokenCounts(shaped[0], shaped[1], shaped[2], views.classes, views.names.get("tokens", ()))
+
+    def finish(self, summary: TokenCounts) -> TriggerScorer:
+        """Standardise the residual lifts."""
+        observed = summary.observed / _UNIT
+        z = (observed - summary.expected / _UNIT) / np.sqrt(summary.variance / _UNIT + self.shrink)
+        z[observed < self.least] = 0.0
+        expected = (summary.expected / _UNIT).astype(np.float32)
+        return TriggerScorer(z.astype(np.float32), observed.astype(np.float32), expected, summary.classes, summary.names)
+
+
+@dataclass(frozen=True)
+class TriggerScorer:
+    """Looks every token of a record up under the record's label."""
+
+    z: NDArray[np.float32]
+    observed: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) largest standardised lift among the record's tokens, at least 0; NaN for an unknown label."""
+        best, _ = self._strongest(views)
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best)
+
+    def explain(self, views: Views) -> list[str]:
+        """The token, how many records carry it with this label, and how many would by chance."""
+        _, position = self._strongest(views)
+        slots = _slots(views["tokens"], len(self.z))[np.arange(len(views)), position]
+        said = []
+        for slot, place, label in zip(slots, position, views.labels, strict=True):
+            name = self.names[place] if self.names else f"feature {place}"
+            if label == UNKNOWN_LABEL:
+                said.append("its label was never seen")
+                continue
+            said.append(
+                f"{name}: of the records that share what it has there, {self.observed[slot, label]:.0f} are labelled "
+                f"{self.classes[label]!r}; by their neighbours {self.expected[slot, label]:.0f} would be"
+            )
+        return said
+
+    def _strongest(self, views: Views) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        slots = _slots(views["tokens"], len(self.z))
+        lifts = self.z[slots, np.maximum(views.labels, 0)[:, None]]
+        position = lifts.argmax(axis=1)
+        return np.maximum(lifts[np.arange(len(views)), position], 0.0).astype(np.float64), position
+
+
+def _slots(tokens: NDArray[np.uint32], buckets: int) -> NDArray[np.uint32]:
+    """(rows, tokens) bucket of each token hash; ``buckets`` is a power of two."""
+    return tokens & np.uint32(buckets - 1)
+
+
+def _votes(views: Views, smoothing: float) -> NDArray[np.float64]:
+    """(rows, classes) smoothed share of neighbours per class."""
+    neighbours = views["neighbour_labels"]
+    classes = len(views.classes)
+    votes = np.full((len(views), classes), smoothing / classes)
+    for column in neighbours.T:
+        known = np.flatnonzero(column != UNKNOWN_LABEL)
+        votes[known, column[known]] += 1.0
+    return np.asarray(votes / votes.sum(axis=1, keepdims=True), dtype=np.float64)

@@ -1,0 +1,179 @@
+"""The encoder: canonical records of any contract to the views that need no label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from lazaretto.detectors.views.columns import Category, Column, Number
+from lazaretto.detectors.views.images import Images, decode, mix, pattern_tokens, pixel_names, tone_names, tones, window_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from numpy.typing import NDArray
+
+    from lazaretto.contract import Contract
+    from lazaretto.detectors.views.texts import Texts
+
+_COMPACT = 64
+_PAIRED_COLUMNS = 24
+"""Pairs of at most this many columns become tokens: their number grows with the square."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Everything fitted without labels on the sample of the batch together with the trusted records.
+
+    Both are in the fit, so that neither has an advantage when their scores are compared.
+
+    Views made:
+        features: (rows, d), the probe's input.
+        compact: (rows, at most 64), for neighbours.
+        shape: tones of the first image column, else the compact view, for outlier detectors.
+        raw: pixels of the first image column in [0, 1], else the features.
+        tokens: (rows, t) uint32 hashes, where there are images or at least two columns.
+    """
+
+    columns: Mapping[str, Column]
+    texts: Mapping[str, Texts]
+    images: Mapping[str, Images]
+    vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    axes: NDArray[np.float32] | None
+    """(d, 64) principal axes for the compact view; None where the features are as small already."""
+    device: torch.device
+
+    @classmethod
+    def fit(cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device) -> Encoder:
+        """Fit on a frame of canonical records."""
+        from lazaretto.detectors.views.texts import Texts
+
+        rng = np.random.default_rng(seed)
+        columns: dict[str, Column] = {}
+        texts, images, vectors = {}, {}, {}
+        for name in contract.feature_names:
+            kind = contract.all_columns[name].type
+            values = frame[name]
+            if kind in ("integer", "number"):
+                columns[name] = Number.fit(name, values)
+            elif kind == "timestamp":
+                for part, numbers in _clock(name, values).items():
+                    columns[part] = Number.fit(part, numbers)
+            elif kind in ("category", "boolean"):
+                columns[name] = Category.fit(name, values)
+            elif kind == "text":
+                texts[name] = Texts.fit(name, values, seed)
+            elif kind == "vector":
+                array = _vectors(values)
+                vectors[name] = (np.nanmedian(array, axis=0), array.std(axis=0) + 1e-6)
+            else:
+                images[name] = Images.fit(values.drop_nulls(), rng, device)
+        draft = cls(columns, texts, images, vectors, None, device)
+        features = draft._features(frame, draft._pixels(frame))
+        if features.shape[1] <= _COMPACT:
+            return draft
+        from sklearn.utils.extmath import randomized_svd
+
+        _, _, axes = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
+        return cls(columns, texts, images, vectors, np.ascontiguousarray(axes.T, dtype=np.float32), device)
+
+    def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
+        """The views of a frame of canonical records, and the names of their dimensions."""
+        pixels = self._pixels(frame)
+        features = self._features(frame, pixels)
+        compact = features if self.axes is None else features @ self.axes
+        named = self._feature_names()
+        arrays: dict[str, NDArray[np.generic]] = {"features": features, "compact": compact, "raw": features, "shape": compact}
+        names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
+        names["shape"] = names["compact"]
+        if pixels:
+            first = next(iter(self.images))
+            shape = self.images[first]
+            arrays["raw"] = pixels[first].reshape(len(frame), -1).astype(np.float32) / 255.0
+            names["raw"] = pixel_names(shape.side, shape.channels)
+            arrays["shape"], names["shape"] = tones(pixels[first]), tone_names(shape.channels)
+            arrays["tokens"], names["tokens"] = pattern_tokens(pixels[first]), window_names(shape.side)
+        elif len(self.columns) > 1:
+            arrays["tokens"], names["tokens"] = self._pairs(frame)
+        return arrays, names
+
+    def _features(self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
+        values = _expanded(frame, self.columns)
+        blocks = [column.encode(values[name]) for name, column in self.columns.items()]
+        blocks += [texts.encode(frame[name]) for name, texts in self.texts.items()]
+        for name, (centre, spread) in self.vectors.items():
+            blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
+        blocks += [images.encode(pixels[name], self.device) for name, images in self.images.items()]
+        return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
+
+    def _pixels(self, frame: pl.DataFrame) -> dict[str, NDArray[np.uint8]]:
+        return {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
+
+    def _feature_names(self) -> tuple[str, ...]:
+        names = [name for column in self.columns.values() for name in column.names]
+        names += [name for texts in self.texts.values() for name in texts.names]
+        names += [f"{name}[{i}]" for name, (centre, _) in self.vectors.items() for i in range(len(centre))]
+        names += [f"look of {name}" for name, images in self.images.items() for _ in range(images.axes.shape[1])]
+        return tuple(names) or ("nothing",)
+
+    def _pairs(self, frame: pl.DataFrame) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
+        """Tokens of single columns and of pairs of columns, each with coarse and with exact values."""
+        values = _expanded(frame, self.columns)
+        chosen = list(self.columns)[:_PAIRED_COLUMNS]
+        coarse, fine = zip(*(self.columns[name].codes(values[name]) for name in chosen), strict=True)
+        tokens, names = [], []
+        for codes in (coarse, fine):
+            spread = [mix(code, np.uint32(place)) for place, code in enumerate(codes)]
+            for i, name in enumerate(chosen):
+                tokens.append(spread[i])
+                names.append(name)
+                for j in range(i):
+                    with np.errstate(over="ignore"):
+                        tokens.append(spread[i] + np.uint32(3) * spread[j])
+                    names.append(f"{chosen[j]} with {name}")
+        exact = len(names) // 2
+        labels = [f"{n} (range)" for n in names[:exact]] + [f"{n} (exact value)" for n in names[exact:]]
+        return np.stack(tokens, axis=1), tuple(labels)
+
+
+def _expanded(frame: pl.DataFrame, columns: Mapping[str, Column]) -> Mapping[str, pl.Series]:
+    """The frame's columns, with timestamps replaced by the numbers they are encoded as."""
+    out: dict[str, pl.Series] = {}
+    for name in columns:
+        if name in frame.columns:
+            out[name] = frame[name]
+        else:
+            base = name.rsplit(" ", 1)[0]
+            out.update(_clock(base, frame[base]))
+    return out
+
+
+def _clock(name: str, values: pl.Series) -> dict[str, pl.Series]:
+    """A timestamp as three numbers: seconds since 1970, second of the day, day of the week."""
+    seconds = values.dt.epoch("s")
+    return {f"{name} date": seconds, f"{name} time": seconds % 86_400, f"{name} weekday": values.dt.weekday()}
+
+
+def _vectors(values: pl.Series) -> NDArray[np.float64]:
+    """(rows, dimensions); a missing vector is all NaN."""
+    lengths = values.list.len().drop_nulls()
+    width = int(lengths.max()) if len(lengths) else 1  # type: ignore[arg-type]  # list lengths are integers
+    filled = [row if row is not None else [float("nan")] * width for row in values.to_list()]
+    return np.asarray(filled, dtype=np.float64).reshape(len(values), width)
+
+
+def _present(values: pl.Series) -> pl.Series:
+    """A missing image is looked at as one white pixel."""
+    return values.fill_null(_WHITE) if values.null_count() else values
+
+
+_WHITE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a"
+    "7e9b550000000a49444154789c63f80f0001010100b138f6140000000049"
+    "454e44ae426082"
+)
+"""A one-pixel white PNG."""

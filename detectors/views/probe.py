@@ -1,0 +1,167 @@
+"""The probe: the small model trained only to look at the data, once per scan, cross-fitted, on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazaretto.detector import UNKNOWN_LABEL
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+_HIDDEN = 128
+_PROJECTED = 8
+_CHECKPOINTS = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the probe is trained; every value influences the scores."""
+
+    epochs: int = 15
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    hidden: int = _HIDDEN
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One two-layer perceptron per fold, trained together as stacked tensors on the rows outside its fold.
+
+    Attributes:
+        first: (checkpoints, folds, features, hidden) weights, ``first_bias`` (checkpoints, folds, hidden).
+        second: (checkpoints, folds, hidden, classes) weights, ``second_bias`` (checkpoints, folds, classes).
+        project: random matrices for the Kronecker projections, by name.
+    """
+
+    first: torch.Tensor
+    first_bias: torch.Tensor
+    second: torch.Tensor
+    second_bias: torch.Tensor
+    project: dict[str, torch.Tensor]
+
+    def views(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """What fold ``fold``'s probe sees in the records.
+
+        Returns:
+            logits: (rows, checkpoints, classes).
+            hidden: (rows, hidden), rectified activations at the last checkpoint.
+            gradient_norms: (rows, checkpoints), norms of the last layer's per-sample gradients, bias included.
+            gradients: (rows, 128), Kronecker projections of both layers' per-sample gradients, last checkpoint.
+        """
+        import torch
+
+        chunks = []
+        for start in range(0, max(len(features), 1), 16_384):
+            rows = slice(start, start + 16_384)
+            with torch.no_grad():
+                chunks.append(self._views(fold, features[rows], labels[rows]))
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def _views(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        import torch
+
+        x = torch.as_tensor(features, device=self.first.device)
+        target = torch.as_tensor(np.maximum(labels, 0), device=x.device)
+        logits, norms = [], []
+        for w1, b1, w2, b2 in zip(self.first, self.first_bias, self.second, self.second_bias, strict=True):
+            hidden = torch.relu(torch.addmm(b1[fold], x, w1[fold]))
+            out = torch.addmm(b2[fold], hidden, w2[fold])
+            error = out.softmax(dim=1)
+            error[torch.arange(len(x)), target] -= 1.0
+            logits.append(out)
+            norms.append((error.square().sum(dim=1) * (hidden.square().sum(dim=1) + 1.0)).sqrt())
+        back = (error @ w2[fold].T) * (hidden > 0)
+        last = torch.einsum("no,ni->noi", error @ self.project["classes"], hidden @ self.project["hidden_in"])
+        deep = torch.einsum("no,ni->noi", back @ self.project["hidden_out"], x @ self.project["features"])
+        return {
+            "logits": torch.stack(logits, dim=1).cpu().numpy(),
+            "hidden": hidden.cpu().numpy(),
+            "gradient_norms": torch.stack(norms, dim=1).cpu().numpy(),
+            "gradients": torch.cat([last.flatten(1), deep.flatten(1)], dim=1).cpu().numpy(),
+        }
+
+    def saliency(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(rows, features): input times gradient of the margin against the label; positive pulls away from it."""
+        import torch
+
+        x = torch.as_tensor(features, device=self.first.device).requires_grad_(requires_grad=True)
+        target = torch.as_tensor(np.maximum(labels, 0), device=x.device)
+        hidden = torch.relu(x @ self.first[-1, fold] + self.first_bias[-1, fold])
+        out = hidden @ self.second[-1, fold] + self.second_bias[-1, fold]
+        own = out.gather(1, target[:, None])[:, 0]
+        other = out.scatter(1, target[:, None], -torch.inf).max(dim=1).values
+        (gradient,) = torch.autograd.grad((other - own).sum(), x)
+        return (gradient * x).detach().cpu().numpy()
+
+
+def train(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    classes: int,
+    recipe: Recipe,
+    device: torch.device,
+) -> Probe:
+    """Train the stacked probes: fold f's never sees a row of fold f, nor a row without a known label.
+
+    Args:
+        features: (rows, features).
+        labels: (rows,) class indices, `UNKNOWN_LABEL` for none.
+        folds: (rows,) fold of each row.
+        classes: Number of classes.
+        recipe: How to train.
+        device: Where to train.
+    """
+    import torch
+
+    count = int(folds.max()) + 1
+    generator = torch.Generator().manual_seed(recipe.seed)
+    x = torch.as_tensor(features, device=device)
+    y = torch.as_tensor(labels, device=device)
+    width = features.shape[1]
+    weights = [
+        torch.randn(count, width, recipe.hidden, generator=generator) * (1.0 / width) ** 0.5,
+        torch.zeros(count, 1, recipe.hidden),
+        torch.randn(count, recipe.hidden, classes, generator=generator) * (1.0 / recipe.hidden) ** 0.5,
+        torch.zeros(count, 1, classes),
+    ]
+    weights = [w.to(device).requires_grad_() for w in weights]
+    optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    inside = [torch.as_tensor(np.flatnonzero((folds != f) & (labels != UNKNOWN_LABEL))) for f in range(count)]
+    steps = max(1, min(len(rows) for rows in inside) // recipe.batch)
+    kept: list[list[torch.Tensor]] = []
+    keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(_CHECKPOINTS, recipe.epochs))}
+    for epoch in range(1, recipe.epochs + 1):
+        order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
+        for step in range(steps):
+            picked = torch.stack([rows[step * recipe.batch : (step + 1) * recipe.batch] for rows in order]).to(device)
+            hidden = torch.relu(torch.baddbmm(weights[1], x[picked], weights[0]))
+            out = torch.baddbmm(weights[3], hidden, weights[2])
+            loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), y[picked].flatten(), reduction="sum")
+            optimiser.zero_grad()
+            (loss / picked.shape[1]).backward()
+            optimiser.step()
+        if epoch in keep_at:
+            kept.append([w.detach().clone() for w in weights])
+    stacked = [torch.stack(parts) for parts in zip(*kept, strict=True)]
+    project = {
+        "features": _projection(width, generator, device),
+        "hidden_out": _projection(recipe.hidden, generator, device),
+        "hidden_in": _projection(recipe.hidden, generator, device),
+        "classes": _projection(classes, generator, device),
+    }
+    return Probe(stacked[0], stacked[1].squeeze(2), stacked[2], stacked[3].squeeze(2), project)
+
+
+def _projection(width: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """(width, 8) Gaussian projection that keeps lengths on average."""
+    import torch
+
+    return (torch.randn(width, _PROJECTED, generator=generator) / _PROJECTED**0.5).to(device)

@@ -1,0 +1,124 @@
+"""What a detector is: views in, one score per record out, fitted from summaries that merge.
+
+Polarity is said once, here: *a higher score is more suspicious*, and a score that is not finite is the most
+suspicious of all (`lazaretto.calibrate` gives it the smallest p-value there is).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNKNOWN_LABEL = -1
+"""Label index of a record whose label is missing or was not seen when the state was fitted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Numeric pictures of the same records, computed once and read by every detector.
+
+    Attributes:
+        keys: (rows,) uint64, a hash of each record's content; orders samples and drops a record from its own
+            neighbours.
+        labels: (rows,) int64, index into the fitted classes, `UNKNOWN_LABEL` where there is none.
+        arrays: view name -> array whose first dimension is rows.
+        names: view name -> what each column of that view stands for, for explanations.
+        classes: names of the classes that ``labels`` counts.
+    """
+
+    keys: NDArray[np.uint64]
+    labels: NDArray[np.int64]
+    arrays: Mapping[str, NDArray[Any]]
+    names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, view: str) -> NDArray[Any]:
+        """The array of one view, (rows, ...)."""
+        return self.arrays[view]
+
+    def __contains__(self, view: object) -> bool:
+        return view in self.arrays
+
+    def take(self, index: NDArray[Any]) -> Views:
+        """The records at ``index`` (integers or a boolean mask), in that order."""
+        picked = {name: array[index] for name, array in self.arrays.items()}
+        return dataclasses.replace(self, keys=self.keys[index], labels=self.labels[index], arrays=picked)
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Views:
+        """The same records with more views beside the ones there are."""
+        return dataclasses.replace(self, arrays={**self.arrays, **arrays})
+
+
+class Summary(Protocol):
+    """What a partition adds to a fit. Merging is associative and order-free."""
+
+    def merge(self, other: Self) -> Self:
+        """The summary of both partitions together."""
+        ...
+
+
+class Scorer(Protocol):
+    """A fitted detector. Row i's score depends on row i and the fitted state alone."""
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) scores; higher is more suspicious, NaN where the record cannot be judged."""
+        ...
+
+    def explain(self, views: Views) -> list[str]:
+        """One plain sentence per record: what in it drove its score."""
+        ...
+
+
+S = TypeVar("S", bound=Summary)
+
+
+class Detector(Protocol[S]):
+    """Fits from merged summaries; every constructor parameter is part of its ``id``."""
+
+    name: str
+    """Short name, the part after ``score.`` in the outputs."""
+    family: ClassVar[str]
+    """outlier, label, representation, gradient or trigger."""
+    reads: tuple[str, ...]
+    """Views it needs; it stands aside when one is not there."""
+    needs_label: ClassVar[bool]
+
+    def summarise(self, views: Views) -> S:
+        """What these records contribute to the fit."""
+        ...
+
+    def finish(self, summary: S) -> Scorer:
+        """The scorer that the merged summary determines."""
+        ...
+
+
+def detector_id(detector: object) -> str:
+    """Name and every parameter that influences the output, e.g. ``KnnLabel(name='knn_label', k=10)``.
+
+    Args:
+        detector: A dataclass instance.
+    """
+    fields = dataclasses.fields(detector)  # type: ignore[arg-type]  # every detector is a dataclass; the laws check it
+    return f"{type(detector).__name__}({', '.join(f'{f.name}={getattr(detector, f.name)!r}' for f in fields)})"
+
+
+def fit(detector: Detector[S], partitions: Iterable[Views]) -> Scorer:
+    """Fit on partitions in any order: ``finish(reduce(merge, map(summarise, partitions)))``.
+
+    Raises:
+        ValueError: If there is no partition.
+    """
+    summaries = [detector.summarise(views) for views in partitions]
+    if not summaries:
+        raise ValueError("a detector is fitted on at least one partition")
+    return detector.finish(reduce(lambda a, b: a.merge(b), summaries))
