@@ -4,8 +4,8 @@
 
 writes `DIR/batches/`, what arrives, and `DIR/truth/`, one row per record in the order of the batch: `row`, `record_id`
 (flights) or `path` (images), and `attack`, null for a record left alone. Nothing but its content tells a poisoned
-record from a clean one: it keeps the id of the record it was made from, the batch is shuffled, and every image, clean or
-not, is decoded and encoded again the same way.
+record from a clean one: it keeps the id of the record it was made from, the batch is shuffled, and every image, clean
+or not, is decoded and encoded again the same way.
 """
 
 from __future__ import annotations
