@@ -39,7 +39,8 @@ class KnnDistanceScorer:
 
     def score(self, views: Views) -> NDArray[np.float64]:
         """(rows,) log of the mean distance, in units of the compact view."""
-        return np.log(views["neighbour_distances"].astype(np.float64).mean(axis=1) + 1e-9)
+        scores: NDArray[np.float64] = np.log(views["neighbour_distances"].astype(np.float64).mean(axis=1) + 1e-9)
+        return scores
 
     def explain(self, views: Views) -> list[str]:
         """How far the neighbours are."""

@@ -115,6 +115,7 @@ def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int =
     Args:
         deviation: (dimensions,) signed deviations in robust standard deviations.
         names: What each dimension stands for; may be empty.
+        most: Names to give.
     """
     parts: dict[str, float] = {}
     for dimension in np.argsort(-np.nan_to_num(np.abs(deviation), nan=np.inf)):

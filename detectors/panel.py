@@ -102,13 +102,19 @@ class Panel:
         """``trusted`` or ``estimated``."""
         return "none" if self.folds[0].null is None else self.folds[0].null.kind
 
+    @property
+    def calibration_records(self) -> int:
+        """Held-out trusted records the p-values are counted on; 0 for an estimated null."""
+        null = self.folds[0].null
+        return len(null.calibration) if isinstance(null, TrustedNull) else 0
+
     def score(self, frame: pl.DataFrame) -> Scores:
         """Judge canonical records; row i depends on record i and the fitted state alone."""
         base = self.views(frame)
         rows, wide = len(base), len(self.detectors)
         out = Scores(np.full((rows, wide), np.nan), np.empty((rows, wide)), np.empty(rows), np.empty(rows))
         which = fold_of(base.keys, len(self.folds))
-        for number, fold in enumerate(self.folds):
+        for number in range(len(self.folds)):
             index = np.flatnonzero(which == number)
             if len(index):
                 part = self.judged(number, base.take(index))
@@ -134,12 +140,12 @@ class Panel:
                 rows = np.flatnonzero((order == column).any(axis=1))
                 if not len(rows):
                     continue
-                for row, why in zip(rows, fold.scorers[name].explain(views.take(rows)), strict=True):
+                for row, why in zip(rows.tolist(), fold.scorers[name].explain(views.take(rows)), strict=True):
                     raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
                     said[index[row]].append((name, float(raw), float(p), why + drivers.get(name, {}).get(row, "")))
-        for row, evidence in enumerate(said):
-            rank = {name: self.folds[which[row]].weights[i] / e for i, (name, e) in enumerate(zip(self.names, scores.p_values[row], strict=True))}
-            evidence.sort(key=lambda item: -rank[item[0]])
+        for evidence, fold_number in zip(said, which, strict=True):
+            weights = dict(zip(self.names, self.folds[fold_number].weights, strict=False))
+            evidence.sort(key=lambda item: -weights[item[0]] / item[2])
         return said
 
     def _drivers(self, number: int, views: Views) -> dict[str, dict[int, str]]:
@@ -312,7 +318,16 @@ def _raw_scores(scorers: Mapping[str, Scorer], names: Sequence[str], views: View
 def _able(
     detectors: Sequence[Detector[Any]], views: Views, classes: tuple[str, ...]
 ) -> tuple[tuple[Detector[Any], ...], dict[str, str]]:
-    later = {"hidden", "neighbour_labels", "neighbour_distances", "own_distance", "other_distance", "logits", "gradient_norms", "gradients"}
+    later = {
+        "hidden",
+        "neighbour_labels",
+        "neighbour_distances",
+        "own_distance",
+        "other_distance",
+        "logits",
+        "gradient_norms",
+        "gradients",
+    }
     able, aside = [], {}
     for detector in detectors:
         missing = [view for view in detector.reads if view not in views and view not in later]
@@ -343,7 +358,7 @@ def _require_enough(calibration: int, rate: float) -> None:
     if calibration + 1 < least:
         needed = int(np.ceil((least - 1) * _REFERENCE_SHARE / (_REFERENCE_SHARE - 1)))
         raise UsageError(
-            f"the trusted set leaves {calibration} records for calibration, too few for a false-quarantine rate of {rate}",
+            f"the trusted set leaves {calibration} records to calibrate on, too few for the rate of {rate}",
             hint=f"give at least about {needed} trusted records, raise the rate, or scan without a trusted set",
         )
 

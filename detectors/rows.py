@@ -38,15 +38,16 @@ class Rows:
         """The rows of ``views`` with the smallest keys; only the views a detector reads are kept."""
         arrays = {name: views[name] for name in reads}
         names = {name: views.names.get(name, ()) for name in reads}
-        return cls(views.keys, views.labels, arrays, limit, names, views.classes)._trimmed()
+        return cls(views.keys, views.labels, arrays, limit, names, views.classes).trimmed()
 
     def merge(self, other: Rows) -> Rows:
         """The summary of both partitions together."""
         arrays = {name: np.concatenate([array, other.arrays[name]]) for name, array in self.arrays.items()}
         keys, labels = np.concatenate([self.keys, other.keys]), np.concatenate([self.labels, other.labels])
-        return Rows(keys, labels, arrays, self.limit, self.names, self.classes)._trimmed()
+        return Rows(keys, labels, arrays, self.limit, self.names, self.classes).trimmed()
 
-    def _trimmed(self) -> Rows:
+    def trimmed(self) -> Rows:
+        """The sample cut to its limit, in the order of the keys."""
         # Equal keys are equal content, label included, so their order among themselves cannot matter.
         order = np.argsort(self.keys, kind="stable")[: self.limit]
         arrays = {name: array[order] for name, array in self.arrays.items()}

@@ -248,4 +248,3 @@ def _trimmed_axes(
         distance = ((inside / scale) ** 2).mean(axis=1) + (residual / rest if rest else 0.0)
         kept = values[distance <= np.quantile(distance, 1 - trim)]
     return centre, axes, scale, rest
-

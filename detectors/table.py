@@ -26,7 +26,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "margin": Margin,
     "knn_label": KnnLabel,
     "mahalanobis": Mahalanobis,
-    "mahalanobis_shape": lambda: Mahalanobis(name="mahalanobis_shape", view="shape"),
+    "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,

@@ -88,7 +88,7 @@ class TriggerMiner:
                 slots = tokens[rows].ravel().astype(np.int64)
                 repeated = np.repeat(weight[rows], tokens.shape[1])
                 added = np.bincount(slots, weights=repeated, minlength=self.buckets)
-                table[label :: classes] += added.astype(np.int64)
+                table[label::classes] += added.astype(np.int64)
         shaped = tables.reshape(3, self.buckets, classes)
         return TokenCounts(shaped[0], shaped[1], shaped[2], views.classes, views.names.get("tokens", ()))
 
@@ -98,7 +98,9 @@ class TriggerMiner:
         z = (observed - summary.expected / _UNIT) / np.sqrt(summary.variance / _UNIT + self.shrink)
         z[observed < self.least] = 0.0
         expected = (summary.expected / _UNIT).astype(np.float32)
-        return TriggerScorer(z.astype(np.float32), observed.astype(np.float32), expected, summary.classes, summary.names)
+        return TriggerScorer(
+            z.astype(np.float32), observed.astype(np.float32), expected, summary.classes, summary.names
+        )
 
 
 @dataclass(frozen=True)

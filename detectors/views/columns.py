@@ -27,8 +27,10 @@ _BINS = 16
 class Column(Protocol):
     """A fitted column encoder."""
 
-    names: tuple[str, ...]
-    """What each encoded dimension stands for."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each encoded dimension stands for."""
+        ...
 
     def encode(self, values: pl.Series) -> Floats:
         """(rows, dimensions), finite."""

@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from lazaretto.detectors.views.columns import Category, Column, Number
-from lazaretto.detectors.views.images import Images, decode, mix, pattern_tokens, pixel_names, tone_names, tones, window_names
+from lazaretto.detectors.views.images import (
+    Images,
+    decode,
+    mix,
+    pattern_tokens,
+    pixel_names,
+    tone_names,
+    tones,
+    window_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import polars as pl
     import torch
     from numpy.typing import NDArray
 
@@ -34,7 +43,8 @@ class Encoder:
     Views made:
         features: (rows, d), the probe's input.
         compact: (rows, at most 64), for neighbours.
-        shape: tones of the first image column, else the compact view, for outlier detectors.
+        tones: brightness, contrast and frequencies of the first image column, where there is one.
+        shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
         tokens: (rows, t) uint32 hashes, where there are images or at least two columns.
     """
@@ -87,7 +97,12 @@ class Encoder:
         features = self._features(frame, pixels)
         compact = features if self.axes is None else features @ self.axes
         named = self._feature_names()
-        arrays: dict[str, NDArray[np.generic]] = {"features": features, "compact": compact, "raw": features, "shape": compact}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "features": features,
+            "compact": compact,
+            "raw": features,
+            "shape": compact,
+        }
         names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
         names["shape"] = names["compact"]
         if pixels:
@@ -95,7 +110,8 @@ class Encoder:
             shape = self.images[first]
             arrays["raw"] = pixels[first].reshape(len(frame), -1).astype(np.float32) / 255.0
             names["raw"] = pixel_names(shape.side, shape.channels)
-            arrays["shape"], names["shape"] = tones(pixels[first]), tone_names(shape.channels)
+            arrays["tones"], names["tones"] = tones(pixels[first]), tone_names(shape.channels)
+            arrays["shape"], names["shape"] = arrays["tones"], names["tones"]
             arrays["tokens"], names["tokens"] = pattern_tokens(pixels[first]), window_names(shape.side)
         elif len(self.columns) > 1:
             arrays["tokens"], names["tokens"] = self._pairs(frame)

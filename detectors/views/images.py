@@ -116,7 +116,7 @@ def decode(values: pl.Series, side: int, channels: int) -> Pixels:
     mode = "L" if channels == 1 else "RGB"
     for row, data in enumerate(values):
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
-            image = opened
+            image: Image.Image = opened
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -170,7 +170,9 @@ def window_names(side: int) -> tuple[str, ...]:
     """What each token of `pattern_tokens` stands for."""
     last = side - _WINDOW
     span = _WINDOW - 1
-    return tuple(f"pixels in rows {r}-{r + span}, columns {c}-{c + span}" for r in range(last + 1) for c in range(last + 1))
+    return tuple(
+        f"pixels in rows {r}-{r + span}, columns {c}-{c + span}" for r in range(last + 1) for c in range(last + 1)
+    )
 
 
 def pixel_names(side: int, channels: int) -> tuple[str, ...]:
@@ -179,7 +181,7 @@ def pixel_names(side: int, channels: int) -> tuple[str, ...]:
     return tuple(f"pixel row {r}, column {c}{k}" for r in range(side) for c in range(side) for k in colours)
 
 
-def mix(code: NDArray[np.uint32], place: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def mix(code: NDArray[np.uint32], place: NDArray[np.uint32] | np.uint32) -> NDArray[np.uint32]:
     """A well-spread 32-bit hash of a code and its place (Murmur3 finaliser)."""
     with np.errstate(over="ignore"):
         h = code * np.uint32(0xCC9E2D51) ^ (place + np.uint32(1)) * np.uint32(0x1B873593)

@@ -91,7 +91,7 @@ class Probe:
         """(rows, features): input times gradient of the margin against the label; positive pulls away from it."""
         import torch
 
-        x = torch.as_tensor(features, device=self.first.device).requires_grad_(requires_grad=True)
+        x = torch.as_tensor(features, device=self.first.device).requires_grad_()
         target = torch.as_tensor(np.maximum(labels, 0), device=x.device)
         hidden = torch.relu(x @ self.first[-1, fold] + self.first_bias[-1, fold])
         out = hidden @ self.second[-1, fold] + self.second_bias[-1, fold]
@@ -146,7 +146,7 @@ def train(
             out = torch.baddbmm(weights[3], hidden, weights[2])
             loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), y[picked].flatten(), reduction="sum")
             optimiser.zero_grad()
-            (loss / picked.shape[1]).backward()
+            (loss / picked.shape[1]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()
         if epoch in keep_at:
             kept.append([w.detach().clone() for w in weights])
@@ -164,4 +164,5 @@ def _projection(width: int, generator: torch.Generator, device: torch.device) ->
     """(width, 8) Gaussian projection that keeps lengths on average."""
     import torch
 
-    return (torch.randn(width, _PROJECTED, generator=generator) / _PROJECTED**0.5).to(device)
+    projection: torch.Tensor = (torch.randn(width, _PROJECTED, generator=generator) / _PROJECTED**0.5).to(device)
+    return projection

@@ -40,14 +40,15 @@ class Sample:
     @classmethod
     def of(cls, frame: pl.DataFrame, limit: int, seed: int) -> Sample:
         """The sample of one partition."""
-        return cls(frame, record_keys(frame, seed), limit, len(frame))._trimmed()
+        return cls(frame, record_keys(frame, seed), limit, len(frame)).trimmed()
 
     def merge(self, other: Sample) -> Sample:
         """The sample of both."""
         frame = pl.concat([self.frame, other.frame])
         keys = np.concatenate([self.keys, other.keys])
-        return Sample(frame, keys, self.limit, self.arrived + other.arrived)._trimmed()
+        return Sample(frame, keys, self.limit, self.arrived + other.arrived).trimmed()
 
-    def _trimmed(self) -> Sample:
+    def trimmed(self) -> Sample:
+        """The sample cut to its limit, in the order of the keys."""
         order = np.argsort(self.keys, kind="stable")[: self.limit]
         return Sample(self.frame[order.astype(np.int64)], self.keys[order], self.limit, self.arrived)

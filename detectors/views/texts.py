@@ -53,7 +53,8 @@ class Texts:
         """(rows, dimensions), each clipped at 10 standard deviations."""
         words = self.svd.transform(self.idf.transform(_counts(values)))
         raw = np.concatenate([words, _shape(values)], axis=1)
-        return np.clip((raw - self.centre) / self.spread, -10, 10).astype(np.float32)
+        scaled: Floats = np.clip((raw - self.centre) / self.spread, -10, 10).astype(np.float32)
+        return scaled
 
 
 def _counts(values: pl.Series) -> Any:  # noqa: ANN401  a scipy sparse matrix, untyped

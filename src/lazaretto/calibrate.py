@@ -7,7 +7,7 @@ under correlation, fuse-then-conformalise is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,6 +112,8 @@ def consensus(p_values: Floats) -> Floats:
 
 _MISFIT = 3.0
 """How far above its level an estimated tail may lie on clean records before the surplus counts as excess."""
+_UNSURE = 0.002
+"""Share of records by which far tails may differ for reasons of their own, rare but sound records among them."""
 
 
 def weigh(batch: Floats, reference: Floats | None, floor: float = 0.5) -> Floats:
@@ -131,8 +133,14 @@ def weigh(batch: Floats, reference: Floats | None, floor: float = 0.5) -> Floats
     excess = np.zeros(batch.shape[1])
     for level in (1e-2, 1e-3, 1e-4):
         seen = (batch <= level).mean(axis=0)
-        expected = np.full_like(seen, _MISFIT * level) if reference is None else np.maximum((reference <= level).mean(axis=0), level)
-        noise = 3 * np.sqrt(expected / len(batch) + (0 if reference is None else expected / len(reference)))
+        expected = (
+            np.full_like(seen, _MISFIT * level)
+            if reference is None
+            else np.maximum((reference <= level).mean(axis=0), level)
+        )
+        noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
+        if reference is not None:
+            noise += 3 * np.sqrt(expected / len(reference)) + 2 / len(reference)
         excess = np.maximum(excess, seen - expected - noise)
     equal = np.full(batch.shape[1], 1 / batch.shape[1])
     total = excess.sum()
@@ -177,16 +185,38 @@ class EstimatedNull:
 Null = TrustedNull | EstimatedNull
 
 
-def q_values(p_values: Floats) -> Floats:
-    """Benjamini-Hochberg q-values (rows,): the FDR at which each record would be among the discoveries.
+@dataclass
+class PValueCounts:
+    """How many records have which p-value: all that Benjamini-Hochberg needs, in bounded memory.
 
-    NaN p-values (rejected records) stay NaN and do not count.
+    p-values are rounded up to four significant digits first, so that there are at most about 10^5 levels whatever the
+    number of records; a q-value can only grow by that, by less than 0.1 %.
     """
-    q = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    if len(known) == 0:
-        return q
-    order = known[np.argsort(p_values[known], kind="stable")]
-    raw = p_values[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1.0)
-    return q
+
+    levels: Floats = field(default_factory=lambda: np.zeros(0))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def add(self, p_values: Floats) -> None:
+        """Count the finite ones of ``p_values`` (rows,)."""
+        levels = np.concatenate([self.levels, _rounded_up(p_values[np.isfinite(p_values)])])
+        counts = np.concatenate([self.counts, np.ones(len(levels) - len(self.counts), dtype=np.int64)])
+        self.levels, inverse = np.unique(levels, return_inverse=True)
+        self.counts = np.bincount(inverse, weights=counts, minlength=len(self.levels)).astype(np.int64)
+
+    def q_values(self, p_values: Floats) -> Floats:
+        """(rows,) Benjamini-Hochberg q-values: the FDR at which each record would be among the discoveries.
+
+        NaN p-values (rejected records) stay NaN and do not count.
+        """
+        if not len(self.levels):
+            return np.full(len(p_values), np.nan)
+        raw = self.levels * self.counts.sum() / np.cumsum(self.counts)
+        by_level = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1.0)
+        place = np.searchsorted(self.levels, _rounded_up(np.nan_to_num(p_values, nan=1.0)))
+        q = by_level[np.minimum(place, len(by_level) - 1)]
+        return np.where(np.isfinite(p_values), q, np.nan)
+
+
+def _rounded_up(p_values: Floats) -> Floats:
+    unit = 10.0 ** (np.floor(np.log10(np.maximum(p_values, SMALLEST_P))) - 3)
+    return np.minimum(np.ceil(p_values / unit - 1e-9) * unit, 1.0)

@@ -7,13 +7,13 @@ suspicious of all (`lazaretto.calibrate` gives it the smallest p-value there is)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
-import numpy as np
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
     from numpy.typing import NDArray
 
 UNKNOWN_LABEL = -1
@@ -85,13 +85,19 @@ S = TypeVar("S", bound=Summary)
 class Detector(Protocol[S]):
     """Fits from merged summaries; every constructor parameter is part of its ``id``."""
 
-    name: str
-    """Short name, the part after ``score.`` in the outputs."""
     family: ClassVar[str]
     """outlier, label, representation, gradient or trigger."""
-    reads: tuple[str, ...]
-    """Views it needs; it stands aside when one is not there."""
     needs_label: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        """Short name, the part after ``score.`` in the outputs."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Views it needs; it stands aside when one is not there."""
+        ...
 
     def summarise(self, views: Views) -> S:
         """What these records contribute to the fit."""

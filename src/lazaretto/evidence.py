@@ -24,7 +24,9 @@ class Evidence:
 
 def dump_evidence(evidence: list[Evidence]) -> str:
     """JSON text for the ledger and ``evidence.parquet``; floats are rounded to what a person can use."""
-    return json.dumps([{**asdict(e), "score": round(e.score, 4), "p_value": float(f"{e.p_value:.3g}")} for e in evidence])
+    return json.dumps(
+        [{**asdict(e), "score": round(e.score, 4), "p_value": float(f"{e.p_value:.3g}")} for e in evidence]
+    )
 
 
 def load_evidence(text: str) -> list[Evidence]:

@@ -1,0 +1,336 @@
+"""Writes what was decided: one verdict per arrived record, the evidence, the rejects, the counts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lazaretto.errors import LazarettoError
+from lazaretto.evidence import load_evidence
+from lazaretto.policy import Tallies, hold_reasons
+from lazaretto.records import REJECT_COLUMNS, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from lazaretto.calibrate import PValueCounts
+    from lazaretto.contract import Contract
+    from lazaretto.detectors.panel import Panel
+    from lazaretto.expectations.check import CheckResult
+    from lazaretto.pipelines.scan import Options
+    from lazaretto.records import Parsed
+
+UNPARSED = "(did not parse)"
+"""Source or class of a record whose columns could not be read."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything the final pass reads."""
+
+    folder: Path
+    contract: Contract
+    parsed: Parsed
+    checked: CheckResult
+    panel: Panel | None
+    counts: PValueCounts
+    faults: tuple[str, ...]
+
+
+@dataclass
+class _Tally:
+    """Decisions counted overall and by source, class and group."""
+
+    by: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
+    decisions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, verdicts: pl.DataFrame, columns: dict[str, str]) -> None:
+        self.decisions.update(verdicts["decision"].to_list())
+        for title, column in columns.items():
+            table = self.by.setdefault(title, {})
+            grouped = verdicts.group_by(column, "decision", "suspect").len()
+            for name, decision, suspect, count in grouped.iter_rows():
+                counter = table.setdefault(UNPARSED if name is None else str(name), Counter())
+                counter.update({"arrived": count, decision: count, "suspects": count * bool(suspect)})
+
+    def table(self, title: str, rate: float) -> list[dict[str, Any]]:
+        """Rows by name; ``p_value``: chance of so many suspects if each clean record had the chosen rate."""
+        from scipy.stats import binom
+
+        rows = []
+        for name, counter in sorted(self.by.get(title, {}).items()):
+            judged = counter["arrived"] - counter["reject"]
+            chance = float(binom.sf(counter["suspects"] - 1, judged, rate)) if judged else 1.0
+            rows.append(
+                {
+                    "name": name,
+                    "arrived": counter["arrived"],
+                    "admitted": counter["admit"],
+                    "quarantined": counter["quarantine"],
+                    "rejected": counter["reject"],
+                    "suspects": counter["suspects"],
+                    "p_value": float(f"{chance:.3g}"),
+                }
+            )
+        return rows
+
+
+def write_outcome(outcome: Outcome, options: Options, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write ``verdicts.parquet``, ``evidence.parquet`` and ``rejects.parquet``; return the summary.
+
+    Raises:
+        LazarettoError: If the verdicts do not account for every record that arrived.
+    """
+    folder, parsed, policy = outcome.folder, outcome.parsed, outcome.contract.policy
+    refused = pl.scan_parquet(folder / "refused.parquet")
+    rejected = parsed.rejected + refused.select(pl.col(ROW).n_unique()).collect().item()
+    suspects = sum(pq.read_metadata(file).num_rows for file in sorted((folder / "evidence").glob("part-*.parquet")))
+    holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
+    tally = _Tally()
+    titles = _titles(outcome.contract)
+    with _Writers(folder) as writers:
+        for window in _windows(outcome):
+            verdicts, rejects = _verdicts(outcome, window, holds)
+            tally.add(verdicts, titles)
+            writers.add(verdicts, rejects, held=bool(holds))
+    decided = tally.decisions
+    if decided.total() != parsed.arrived or decided["reject"] != rejected:
+        raise LazarettoError(
+            f"{parsed.arrived} records arrived but {decided.total()} have a verdict; nothing of this batch may be used"
+        )
+    return _summary(outcome, options, stages, tally, {"suspects": suspects, "holds": holds})
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of input rows [low, high), and the partition whose parsed records lie in it, if any."""
+
+    low: int
+    high: int
+    part: int | None
+
+
+def _windows(outcome: Outcome) -> Iterator[_Window]:
+    last = []
+    for file in outcome.parsed.partitions:
+        statistics = pl.scan_parquet(file).select(pl.col(ROW).max()).collect()
+        last.append(int(statistics.item()) + 1)
+    if not last:
+        yield _Window(0, outcome.parsed.arrived, None)
+        return
+    last[-1] = outcome.parsed.arrived
+    for part, (low, high) in enumerate(pairwise([0, *last])):
+        yield _Window(low, high, part)
+
+
+def _titles(contract: Contract) -> dict[str, str]:
+    titles = {f"group {name}": name for name in contract.groups}
+    if contract.source:
+        titles["source"] = contract.source
+    if contract.label:
+        titles["class"] = contract.label
+    return titles
+
+
+def _verdicts(outcome: Outcome, window: _Window, holds: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The verdicts of one window in input order, with the columns tallied; and its rejects."""
+    inside = pl.col(ROW).is_between(window.low, window.high - 1)
+    unparsed = pl.scan_parquet(outcome.parsed.rejects).filter(inside).collect().select(REJECT_COLUMNS)
+    frame = scores = evidence = None
+    if window.part is not None:
+        frame = pl.read_parquet(outcome.parsed.partitions[window.part])
+        scores = pl.read_parquet(outcome.folder / "scores" / f"part-{window.part:05}.parquet")
+        evidence = pl.read_parquet(outcome.folder / "evidence" / f"part-{window.part:05}.parquet")
+    refused = pl.scan_parquet(outcome.folder / "refused.parquet").filter(inside).collect()
+    rejects = pl.concat([unparsed, _refused_rows(refused, frame, outcome)]).sort(ROW)
+    reasons = rejects.select(
+        ROW,
+        pl.coalesce("record_id", pl.format("row-{}", ROW)).alias("record_id"),
+        reasons=pl.concat_list("reason"),
+        decision=pl.lit("reject"),
+    )
+    parts = [reasons]
+    if scores is not None and evidence is not None:
+        parts.append(_judged(outcome, scores, evidence, holds))
+    verdicts = pl.concat(parts, how="diagonal").sort(ROW)
+    if verdicts.height != window.high - window.low or verdicts[ROW].n_unique() != verdicts.height:
+        raise LazarettoError(f"rows {window.low} to {window.high - 1} do not have exactly one verdict each")
+    tallied = list(dict.fromkeys(_titles(outcome.contract).values()))
+    if tallied and frame is not None:
+        verdicts = verdicts.join(frame.select(ROW, *tallied), on=ROW, how="left", maintain_order="left")
+    elif tallied:
+        verdicts = verdicts.with_columns(pl.lit(None, pl.String).alias(name) for name in tallied)
+    return verdicts.with_columns(
+        pl.col("suspect").fill_null(value=False)
+        if "suspect" in verdicts.columns
+        else pl.lit(value=False).alias("suspect")
+    ), rejects
+
+
+def _judged(outcome: Outcome, scores: pl.DataFrame, evidence: pl.DataFrame, holds: tuple[str, ...]) -> pl.DataFrame:
+    """Verdicts of the records that were scored."""
+    words = [[f"{e.detector}: {e.why}" for e in load_evidence(text)] for text in evidence["evidence"]]
+    said = evidence.select(ROW, "evidence", suspect=pl.lit(value=True)).with_columns(
+        reasons=pl.Series(words, dtype=pl.List(pl.String))
+    )
+    table = scores.join(said, on=ROW, how="left", maintain_order="left").with_columns(
+        pl.col("suspect").fill_null(value=False),
+        pl.col("reasons").fill_null([]),
+        q_value=pl.Series(outcome.counts.q_values(scores["p_value"].to_numpy())),
+    )
+    if holds:
+        held = [f"batch held: {why}" for why in holds]
+        return table.with_columns(
+            decision=pl.lit("quarantine"), reasons=pl.concat_list("reasons", pl.lit(held, pl.List(pl.String)))
+        )
+    return table.with_columns(decision=pl.when("suspect").then(pl.lit("quarantine")).otherwise(pl.lit("admit")))
+
+
+def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, outcome: Outcome) -> pl.DataFrame:
+    """Records that parsed but break the contract, as rows of ``rejects.parquet``."""
+    from lazaretto.pipelines.originals import original_bytes
+    from lazaretto.records import RECORD_ID
+
+    schema = {
+        ROW: pl.UInt64, "record_id": pl.String, "file": pl.String, "stage": pl.String,
+        "column": pl.String, "reason": pl.String, "original": pl.Binary,
+    }  # fmt: skip
+    if frame is None or not len(refused):
+        return pl.DataFrame(schema=schema)
+    grouped = refused.group_by(ROW, maintain_order=True).agg(
+        pl.col("stage").first(), pl.col("column").first(), pl.col("reason").str.join("; ")
+    )
+    rows = frame.join(grouped, on=ROW, how="inner", maintain_order="left")
+    return rows.select(
+        ROW,
+        pl.col(RECORD_ID).alias("record_id"),
+        pl.lit(None, pl.String).alias("file"),
+        "stage",
+        "column",
+        "reason",
+        pl.Series("original", original_bytes(rows, outcome.contract), pl.Binary),
+    )
+
+
+class _Writers:
+    """The three Parquet files, streamed window by window."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in self._open.values():
+            writer.close()
+        if error[0] is None:
+            for name in self._open:
+                (self._folder / f"{name}.new").replace(self._folder / f"{name}.parquet")
+
+    def add(self, verdicts: pl.DataFrame, rejects: pl.DataFrame, *, held: bool) -> None:
+        """Append one window."""
+        for name in ("suspicion", "p_value", "q_value"):
+            if name not in verdicts.columns:
+                verdicts = verdicts.with_columns(pl.lit(None, pl.Float64).alias(name))
+        scores = sorted(name for name in verdicts.columns if name.startswith("score."))
+        fixed = ["record_id", "decision", "suspicion", "p_value", "q_value", "reasons"]
+        self._write("verdicts", verdicts.select(*fixed, *scores))
+        chosen = verdicts.filter(pl.col("decision") == "quarantine") if held else verdicts.filter("suspect")
+        text = pl.col("evidence") if "evidence" in chosen.columns else pl.lit(None, pl.String)
+        self._write("evidence", chosen.select(ROW, "record_id", "suspect", text.fill_null("[]").alias("evidence")))
+        self._write("rejects", rejects)
+
+    def _write(self, name: str, frame: pl.DataFrame) -> None:
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        if name not in self._open:
+            self._open[name] = pq.ParquetWriter(self._folder / f"{name}.new", table.schema, compression="zstd")
+        writer = self._open[name]
+        writer.write_table(pa.table(table.columns, schema=writer.schema))
+
+
+def _summary(
+    outcome: Outcome, options: Options, stages: Sequence[dict[str, Any]], tally: _Tally, found: dict[str, Any]
+) -> dict[str, Any]:
+    parsed, contract, panel = outcome.parsed, outcome.contract, outcome.panel
+    rate, decided = contract.policy.false_quarantine_rate, tally.decisions
+    groups = {name: tally.table(f"group {name}", rate) for name in contract.groups}
+    return {
+        "dataset": contract.dataset,
+        "batch": parsed.batch.id,
+        "arrived": parsed.arrived,
+        "admitted": decided["admit"],
+        "quarantined": decided["quarantine"],
+        "rejected": decided["reject"],
+        "suspects": found["suspects"],
+        "hold": bool(found["holds"]),
+        "hold_reasons": list(found["holds"]),
+        "null": _null(panel),
+        "false_quarantine_rate": rate,
+        "fdr": contract.policy.fdr,
+        "detectors": _detectors(panel),
+        "stood_aside": dict(panel.stood_aside) if panel else {},
+        "failed_detectors": dict(panel.failed) if panel else {},
+        "stages": list(stages),
+        "per_source": tally.table("source", rate),
+        "per_class": tally.table("class", rate),
+        "groups": groups,
+        "validation": {
+            "evaluated": outcome.checked.evaluated,
+            "expected": outcome.checked.expected,
+            "results": list(outcome.checked.results),
+        },
+        "versions": {name: version(name) for name in ("lazaretto", "polars", "torch", "pyod", "great-expectations")},
+        "seed": options.seed,
+        "device": "none" if panel is None else str(panel.encoder.device),
+        "digests": {
+            "contract": contract.digest,
+            "files": {file.name: file.sha256 for file in parsed.batch.files[:1000]},
+        },
+        "files": len(parsed.batch.files),
+        "ignored_columns": list(parsed.ignored_columns),
+    }
+
+
+def _null(panel: Panel | None) -> dict[str, Any]:
+    if panel is None:
+        return {"kind": "none", "meaning": "the detectors did not run; nothing was scored and nothing is admitted"}
+    null = panel.folds[0].null
+    if null is not None and null.kind == "trusted":
+        meaning = "p-values are exact for records exchangeable with the trusted set's held-out calibration records"
+        return {"kind": "trusted", "calibration_records": panel.calibration_records, "meaning": meaning}
+    meaning = "p-values are an estimate from the batch's own robust tail: no trusted set was given"
+    return {"kind": "estimated", "meaning": meaning}
+
+
+def _detectors(panel: Panel | None) -> list[dict[str, Any]]:
+    if panel is None:
+        return []
+    from lazaretto.detector import detector_id
+
+    return [
+        {
+            "name": d.name,
+            "family": d.family,
+            "id": detector_id(d),
+            "seconds": round(panel.seconds.get(d.name, 0.0), 3),
+            "weight": round(float(sum(fold.weights[i] for fold in panel.folds)) / len(panel.folds), 4),
+        }
+        for i, d in enumerate(panel.detectors)
+    ]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary a judging wrote."""
+    loaded: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return loaded

@@ -1,0 +1,308 @@
+"""Judges files: snapshot, parse, validate, score, decide; everything it finds goes into one folder.
+
+Two passes over the canonical partitions: one draws the mergeable sample the panel is fitted on, one scores. Memory
+holds one partition and the fitted state, whatever the number of records.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from lazaretto.pipelines.read import parse
+
+from lazaretto.calibrate import PValueCounts
+from lazaretto.errors import InputRefused, UsageError
+from lazaretto.expectations.check import CheckResult, check
+from lazaretto.pipelines.outcome import Outcome, write_outcome
+from lazaretto.pipelines.snapshot import snapshot
+from lazaretto.records import DIGEST, PARTITION_ROWS, RECORD_ID, ROW, OnRows, OnStep, Parsed, no_rows, no_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lazaretto.contract import Contract
+    from lazaretto.detectors.panel import Panel
+
+THREADS = 2
+"""Threads that torch and BLAS may use: fixed, because sums in another order differ in their last bits."""
+
+STEPS = ("snapshot", "parse", "validate", "fit", "score", "decide")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to judge, beside what the contract says."""
+
+    seed: int = 0
+    device: str = "auto"
+    trusted: tuple[str, ...] = ()
+    """Files, folders or globs of records known good; by default what the contract's ``trusted`` names."""
+    refuse_digests: Callable[[Sequence[str]], set[str]] | None = None
+    """Of the given content digests, those an analyst discarded before; their records are rejected."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A batch with its verdicts, all in one folder."""
+
+    folder: Path
+    parsed: Parsed
+    contract: Contract
+    summary: dict[str, Any] = field(repr=False)
+
+
+@dataclass
+class _Run:
+    """One judging under way: where it writes, whom it tells, how long each stage took."""
+
+    folder: Path
+    contract: Contract
+    options: Options
+    on_step: OnStep
+    on_rows: OnRows
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    _began: float = field(default_factory=time.perf_counter)
+
+    def step(self, name: str) -> None:
+        self.on_step(name)
+        self._began = time.perf_counter()
+
+    def done(self, name: str, records: int) -> None:
+        seconds = time.perf_counter() - self._began
+        self.stages.append(
+            {"name": name, "seconds": round(seconds, 3), "records_per_second": round(records / max(seconds, 1e-9))}
+        )
+
+
+def judge(
+    paths: Sequence[str | Path],
+    contract: Contract,
+    into: Path,
+    options: Options | None = None,
+    *,
+    on_step: OnStep = no_step,
+    on_rows: OnRows = no_rows,
+) -> Judged:
+    """Judge files against a contract.
+
+    Args:
+        paths: Files, folders or globs.
+        contract: What was promised and how to judge.
+        into: Folder for everything that is written; made if absent.
+        options: Seed, device, trusted set.
+        on_step: Called with the name of each of `STEPS` before it starts.
+        on_rows: Called with the number of records just handled within a step.
+
+    Raises:
+        InputRefused: A file is no data file, or no record of the batch is left to judge.
+        UsageError: A file is missing, or the trusted set cannot be used.
+    """
+    run = _Run(into, contract, options or Options(), on_step, on_rows)
+    run.step("snapshot")
+    batch = snapshot(paths, contract.dataset, into / "snapshot")
+    run.done("snapshot", len(batch.files))
+    run.step("parse")
+    parsed = parse(batch, contract, into, on_rows=on_rows)
+    run.done("parse", parsed.arrived)
+    run.step("validate")
+    checked = check(parsed.partitions, contract, into, expected=parsed.arrived - parsed.rejected, on_rows=on_rows)
+    refused = _refused(run, parsed, checked)
+    run.done("validate", parsed.arrived)
+    run.step("fit")
+    trusted = _trusted(run)
+    panel, faults = _fit(run, parsed, refused, trusted)
+    run.done("fit", parsed.arrived)
+    run.step("score")
+    counts = _score(run, parsed, refused, panel)
+    run.done("score", parsed.arrived)
+    run.step("decide")
+    outcome = Outcome(run.folder, contract, parsed, checked, panel, counts, (*parsed.holds, *checked.holds, *faults))
+    summary = write_outcome(outcome, run.options, run.stages)
+    run.done("decide", parsed.arrived)
+    (into / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
+    return Judged(into, parsed, contract, summary)
+
+
+def resolve_device(name: str) -> Any:  # noqa: ANN401  torch is imported late
+    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        UsageError: If the name is unknown or the device is not there.
+    """
+    import torch
+
+    torch.set_num_threads(THREADS)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    kind, _, index = name.partition(":")
+    if kind not in present or (index and not index.isdecimal()):
+        raise UsageError(f"device {name!r} is not known", hint="use auto, cpu, cuda, cuda:0 or mps")
+    if not present[kind] or (index and int(index) >= torch.cuda.device_count()):
+        raise UsageError(f"device {name!r} is not there on this machine", hint="use --device auto or cpu")
+    return torch.device(name)
+
+
+def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
+    """Parquet of the parsed rows that are rejected: ``_row``, ``column``, ``reason``, ``stage``, sorted by row."""
+    path = run.folder / "refused.parquet"
+    failures = pl.scan_parquet(checked.failures).select(ROW, "column", "reason").with_columns(stage=pl.lit("contract"))
+    parts = [failures]
+    if run.options.refuse_digests is not None:
+        found = [_discarded(file, run.options.refuse_digests) for file in parsed.partitions]
+        parts += [frame.lazy() for frame in found if len(frame)]
+    pl.concat(parts).sort(ROW, maintain_order=True).sink_parquet(path, row_group_size=PARTITION_ROWS)
+    left = parsed.arrived - parsed.rejected - pl.scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item()
+    if left == 0:
+        raise InputRefused(
+            f"all {parsed.arrived} records are rejected; the most frequent reason: {_top_reason(parsed, path)}",
+            hint="compare the contract with the data; lazaretto infer writes a contract that fits it",
+        )
+    return path
+
+
+def _discarded(file: Path, refuse: Callable[[Sequence[str]], set[str]]) -> pl.DataFrame:
+    rows = pl.read_parquet(file, columns=[ROW, DIGEST])
+    known = refuse(rows[DIGEST].to_list())
+    return rows.filter(pl.col(DIGEST).is_in(sorted(known))).select(
+        ROW,
+        column=pl.lit("", dtype=pl.String),
+        reason=pl.lit("an analyst discarded this very record before"),
+        stage=pl.lit("discarded"),
+    )
+
+
+def _top_reason(parsed: Parsed, refused: Path) -> str:
+    reasons = pl.concat([pl.scan_parquet(parsed.rejects).select("reason"), pl.scan_parquet(refused).select("reason")])
+    top = reasons.group_by("reason").len().sort("len", "reason", descending=[True, False]).head(1).collect()
+    return str(top["reason"][0])
+
+
+def sound_partitions(parsed: Parsed, refused: Path) -> Iterator[pl.DataFrame]:
+    """The canonical records that were not rejected, partition by partition."""
+    bad = pl.scan_parquet(refused).select(ROW)
+    for file in parsed.partitions:
+        frame = pl.read_parquet(file)
+        low, high = frame[ROW][0], frame[ROW][-1]
+        rows = bad.filter(pl.col(ROW).is_between(low, high)).collect()[ROW].unique()
+        yield frame.filter(~pl.col(ROW).is_in(rows.implode())) if len(rows) else frame
+
+
+def _trusted(run: _Run) -> pl.DataFrame | None:
+    """The trusted records, parsed and checked like any batch; a single record out of order refuses the set."""
+    paths: list[str] = list(run.options.trusted)
+    if not paths and run.contract.trusted is not None:
+        base = run.contract.path.parent if run.contract.path else Path()
+        paths = [str(base / run.contract.trusted)]
+    if not paths:
+        return None
+    folder = run.folder / "trusted"
+    batch = snapshot(paths, run.contract.dataset, folder / "snapshot")
+    parsed = parse(batch, run.contract, folder)
+    if parsed.rejected:
+        first = pl.read_parquet(parsed.rejects, n_rows=1)
+        raise UsageError(
+            f"{parsed.rejected} of {parsed.arrived} trusted records do not parse; the first: {first['reason'][0]}",
+            hint="a trusted set must hold to the contract without exception",
+        )
+    checked = check(parsed.partitions, run.contract, folder, expected=parsed.arrived)
+    if checked.failed or parsed.holds:
+        why = parsed.holds[0] if parsed.holds else pl.read_parquet(checked.failures, n_rows=1)["reason"][0]
+        raise UsageError(
+            f"the trusted set breaks the contract: {why}",
+            hint="a trusted set must hold to the contract without exception",
+        )
+    return pl.concat([pl.read_parquet(file) for file in parsed.partitions])
+
+
+def _fit(
+    run: _Run, parsed: Parsed, refused: Path, trusted: pl.DataFrame | None
+) -> tuple[Panel | None, tuple[str, ...]]:
+    """The fitted panel, or None with the reason the batch is held."""
+    from lazaretto.detectors.panel import FEWEST_ROWS, SAMPLE_ROWS, fit_panel
+    from lazaretto.detectors.table import make_detectors
+    from lazaretto.detectors.views.sample import Sample
+
+    detectors = make_detectors(run.contract.policy.detectors)
+    has_image = any(run.contract.all_columns[name].type == "image" for name in run.contract.feature_names)
+    limit = SAMPLE_ROWS["image" if has_image else "table"]
+    sample: Sample | None = None
+    for frame in sound_partitions(parsed, refused):
+        if trusted is not None and (shared := _overlap(frame, trusted)):
+            raise UsageError(
+                f"{shared} records of the batch are also in the trusted set",
+                hint="trusted records must be others than those to judge, or every verdict on them is circular",
+            )
+        part = Sample.of(frame, limit, run.options.seed)
+        sample = part if sample is None else sample.merge(part)
+    device = resolve_device(run.options.device)
+    fitted = 0 if sample is None else len(sample.frame)
+    if (
+        sample is None
+        or fitted + (0 if trusted is None else len(trusted) // 2) < FEWEST_ROWS
+        or fitted < FEWEST_ROWS // 10
+    ):
+        return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
+    panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
+    return panel, tuple(
+        f"detector {name} failed ({why}); its verdicts are missing" for name, why in panel.failed.items()
+    )
+
+
+def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:
+    return int(frame[DIGEST].is_in(trusted[DIGEST].implode()).sum())
+
+
+def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> PValueCounts:
+    """Score every partition into ``scores/``; explain the suspects into ``evidence/``."""
+    from lazaretto.evidence import Evidence, dump_evidence
+
+    counts = PValueCounts()
+    rate = run.contract.policy.false_quarantine_rate
+    for part in ("scores", "evidence"):
+        (run.folder / part).mkdir(exist_ok=True)
+    names = () if panel is None else panel.names
+    for number, frame in enumerate(sound_partitions(parsed, refused)):
+        wide = len(names)
+        raw = np.full((len(frame), wide), np.nan)
+        suspicion = p_value = np.full(len(frame), np.nan)
+        said: list[str] = []
+        suspects = np.zeros(len(frame), dtype=bool)
+        if panel is not None and len(frame):
+            scores = panel.score(frame)
+            raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
+            suspects = ~(p_value > rate)
+            index = np.flatnonzero(suspects)
+            picked = frame[index]
+            subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index])
+            explained = panel.explain(picked, subset) if len(index) else []
+            said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
+        counts.add(p_value)
+        table = pl.DataFrame(
+            {
+                ROW: frame[ROW],
+                "record_id": frame[RECORD_ID],
+                "suspicion": suspicion,
+                "p_value": p_value,
+                **{f"score.{name}": raw[:, i] for i, name in enumerate(names)},
+            }
+        )
+        table.write_parquet(run.folder / "scores" / f"part-{number:05}.parquet")
+        judged = frame.filter(pl.Series(suspects)).select(ROW, RECORD_ID)
+        schema = {ROW: pl.UInt64, "record_id": pl.String, "evidence": pl.String}
+        evidence_table = pl.DataFrame(
+            [judged[ROW], judged[RECORD_ID], pl.Series("evidence", said, pl.String)], schema=schema
+        )
+        evidence_table.write_parquet(run.folder / "evidence" / f"part-{number:05}.parquet")
+        run.on_rows(len(frame))
+    return counts
