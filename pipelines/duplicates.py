@@ -1,0 +1,104 @@
+"""What becomes of records that share an id (all rejected) or, where there are no ids, their content (told apart)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from lazaretto.pipelines.partitions import write_partition
+from lazaretto.pipelines.readers import originals
+from lazaretto.pipelines.rejects import RejectWriter, merge_rejects, read_rejects
+from lazaretto.records import DIGEST, RECORD_ID, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lazaretto.contract import Contract
+    from lazaretto.records import Batch
+
+
+def tell_copies_apart(partitions: Sequence[Path], repeated: NDArray[np.uint32]) -> None:
+    """Give the k-th record of equal content (k >= 2) the id ``digest-k``.
+
+    Args:
+        partitions: Canonical partitions, rewritten where they hold such records.
+        repeated: For each row of the batch 0, or its k among the records of equal content (rows,).
+    """
+    for path in partitions:
+        rows = pl.read_parquet(path, columns=[ROW])[ROW].to_numpy()
+        order = pl.Series("order", repeated[rows], dtype=pl.UInt32)
+        if not (order > 1).any():
+            continue
+        numbered = pl.when(pl.col("order") > 1).then(pl.format("{}-{}", DIGEST, "order")).otherwise(DIGEST)
+        frame = pl.read_parquet(path).with_columns(order)
+        write_partition(frame.with_columns(numbered.alias(RECORD_ID)).drop("order"), path)
+
+
+def reject_shared_ids(
+    batch: Batch, contract: Contract, into: Path, partitions: Sequence[Path], repeated: NDArray[np.uint32]
+) -> tuple[tuple[Path, ...], int]:
+    """Take every record whose id another has out of the partitions and add it to ``into/rejects.parquet``.
+
+    Which of two records of one id is the right one nobody can know, so none is let through.
+
+    Args:
+        batch: The batch, for the bytes that came.
+        contract: Names the id column.
+        into: The work folder.
+        partitions: Canonical partitions; rewritten, and removed where nothing is left.
+        repeated: For each row of the batch 0 if its id is its own (rows,).
+
+    Returns:
+        The partitions that are left, and the number of all rejected records.
+    """
+    shared, merged, rejects = (into / name for name in ("shared.part", "merged.part", "rejects.parquet"))
+    kept: list[Path] = []
+    try:
+        rows: list[NDArray[np.uint64]] = []
+        with RejectWriter(shared) as writer:
+            for path in partitions:
+                frame = pl.read_parquet(path)
+                bad = repeated[frame[ROW].to_numpy()] > 0
+                rows.append(frame[ROW].to_numpy()[bad])
+                writer.add(_told(frame.filter(bad), contract))
+                if bad.all():
+                    path.unlink()
+                    continue
+                kept.append(path)
+                if bad.any():
+                    write_partition(frame.filter(~bad), path)
+        found = _with_originals(originals(batch, contract, np.concatenate(rows)), shared)
+        count = merge_rejects(merged, [read_rejects(rejects), found])
+        merged.replace(rejects)
+    finally:
+        shared.unlink(missing_ok=True)
+        merged.unlink(missing_ok=True)
+    return tuple(kept), count
+
+
+def _told(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    name = contract.id or ""
+    secret = contract.all_columns[name].pii
+    words = "is the id of another record of this batch too"
+    reason = pl.lit(f"{name}: the value {words}") if secret else pl.format(f"{name}: '{{}}' {words}", RECORD_ID)
+    return frame.select(
+        ROW,
+        record_id=RECORD_ID,
+        file=pl.lit(""),
+        stage=pl.lit("parse"),
+        column=pl.lit(name),
+        reason=reason,
+        original=pl.lit(None, dtype=pl.Binary),
+    )
+
+
+def _with_originals(pieces: Iterator[pl.DataFrame], shared: Path) -> Iterator[pl.DataFrame]:
+    for piece in pieces:
+        inside = pl.col(ROW).is_between(piece[ROW][0], piece[ROW][-1])
+        told = pl.scan_parquet(shared, glob=False).filter(inside).drop("file", "original").collect()
+        yield told.join(piece, on=ROW, how="left", maintain_order="left")

@@ -1,0 +1,172 @@
+"""Reads Parquet in bounded pieces; a column whose type can never be what the contract says is named, not guessed at."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lazaretto.errors import InputRefused
+from lazaretto.pipelines.arrow_columns import json_rows, series_from, unusable_as
+from lazaretto.pipelines.chunks import Chunk, Loaded
+from lazaretto.records import PARTITION_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lazaretto.contract import Contract
+    from lazaretto.records import SourceFile
+
+PIECE_BYTES = 128 * 1024 * 1024
+"""Decoded bytes in one piece, by the file's own account of its sizes."""
+
+
+@dataclass
+class ParquetReader:
+    """Takes one Parquet file apart.
+
+    Columns outside the contract are read only for the original of a rejected record.
+    """
+
+    file: SourceFile
+    contract: Contract
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file as the user knows it."""
+        return self.file.name
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All records in order.
+
+        Raises:
+            InputRefused: Truncated or damaged, a column twice, or no column of the contract.
+        """
+        with _refusing(self.name), _open(self.file) as source, _Originals(self.file) as whole:
+            names = list(source.schema_arrow.names)
+            wanted = self._wanted(source.schema_arrow)
+            first = 0
+            for batch in source.iter_batches(batch_size=_piece_rows(source.metadata), columns=wanted):
+                piece = _Piece(self, batch, wanted, whole, first)
+                yield Chunk(batch.num_rows, names, piece.load, piece.originals, piece.place, (self.name,))
+                first += batch.num_rows
+
+    def _wanted(self, schema: Any) -> list[str]:  # noqa: ANN401  pyarrow ships no types
+        names = list(schema.names)
+        twice = [name for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise InputRefused(f"{self.name} has the column {twice[0]!r} twice")
+        wanted = [name for name in names if name in self.contract.all_columns]
+        if not wanted:
+            raise InputRefused(f"{self.name} has none of the contract's columns; it has {', '.join(names)[:200]!r}")
+        for name in wanted:
+            found = unusable_as(schema.field(name).type, self.contract.all_columns[name].type)
+            if found:
+                self.unusable[name] = found
+        return wanted
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of the file, the contract's columns only."""
+
+    reader: ParquetReader
+    batch: Any
+    wanted: Sequence[str]
+    whole: _Originals
+    first: int
+
+    def load(self) -> Loaded:
+        faults: dict[int, str] = {}
+        columns: dict[str, tuple[pl.Series, ...]] = {}
+        with _refusing(self.reader.name):
+            for name in self.wanted:
+                column = self.batch.column(name)
+                if name in self.reader.unusable:
+                    expected = self.reader.contract.all_columns[name].type
+                    words = f"{name}: {self.reader.unusable[name]} where the contract says {expected}"
+                    present = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+                    faults.update((at, words) for at in present.tolist() if at not in faults)
+                    columns[name] = (pl.Series(name, [None] * len(column), dtype=pl.Null),)
+                else:
+                    columns[name] = (series_from(column, name),)
+        if not faults:
+            return Loaded(columns, np.arange(self.batch.num_rows))
+        good = np.setdiff1d(np.arange(self.batch.num_rows), np.fromiter(faults, dtype=np.int64))
+        return Loaded({name: (series.gather(good),) for name, (series,) in columns.items()}, good, faults)
+
+    def originals(self, offsets: Sequence[int]) -> list[bytes]:
+        with _refusing(self.reader.name):
+            return self.whole.rows([self.first + at for at in offsets])
+
+    def place(self, offset: int) -> str:
+        return f"row {self.first + offset + 1}"
+
+
+class _Originals:
+    """Whole rows as JSON, by number; a second reading of the file that runs only when and as far as it is needed."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        self._source: Any = None
+        self._batches: Iterator[Any] = iter(())
+        self._batch: Any = None
+        self._start = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._source is not None:
+            self._source.close()
+
+    def rows(self, wanted: Sequence[int]) -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < len(wanted):
+            row = wanted[len(found)]
+            if self._source is None or row < self._start:
+                self._restart()
+            if row >= self._start + self._batch.num_rows:
+                self._advance()
+                continue
+            here = [at - self._start for at in wanted[len(found) :] if at < self._start + self._batch.num_rows]
+            found += json_rows(self._batch.take(pa.array(here, pa.int64())))
+        return found
+
+    def _restart(self) -> None:
+        self.__exit__()
+        self._source = _open(self._file)
+        self._batches = self._source.iter_batches(batch_size=_piece_rows(self._source.metadata))
+        self._batch, self._start = next(self._batches), 0
+
+    def _advance(self) -> None:
+        self._start += self._batch.num_rows
+        self._batch = next(self._batches)
+
+
+def _open(file: SourceFile) -> Any:  # noqa: ANN401  pyarrow ships no types
+    # Without pre-buffering a row group is read page by page; with checksums a flipped bit is noticed.
+    return pq.ParquetFile(
+        file.copy, pre_buffer=False, buffer_size=1 << 20, memory_map=False, page_checksum_verification=True
+    )
+
+
+def _piece_rows(metadata: Any) -> int:  # noqa: ANN401  pyarrow ships no types
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    return max(1, min(PARTITION_ROWS, PIECE_BYTES // max(widest, 1)))
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise InputRefused(f"{name} is no readable Parquet file: {text}", hint="was it copied in full?") from error
