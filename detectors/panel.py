@@ -225,12 +225,13 @@ def fit_panel(
     if classes:
         probe = train(fitted["features"], fitted.labels, which, len(classes), _recipe(len(fitted), seed), device)
         clock.lap("probe")
+    indexed = _INDEXED if len(fitted) <= _MANY_ROWS else _INDEXED // 2
     able, aside = _able(detectors, fitted, classes)
     folds, failed = [], {}
     inside_views = []
     for number in range(count):
         outside = fitted.take(which != number)
-        index = Neighbours.of(outside["compact"], outside.keys, outside.labels, _NEIGHBOURS, _INDEXED, device)
+        index = Neighbours.of(outside["compact"], outside.keys, outside.labels, _NEIGHBOURS, indexed, device)
         clock.lap("neighbours")
         views = _enriched(probe, index, number, outside)
         clock.lap("probe views")
@@ -350,7 +351,7 @@ def _is_class(frame: pl.DataFrame, contract: Contract) -> bool:
 
 def _recipe(rows: int, seed: int) -> Recipe:
     """Fewer passes over more records: the number of steps, not of passes, is what the probe needs."""
-    return Recipe(seed=seed) if rows <= _MANY_ROWS else Recipe(epochs=8, batch=128, seed=seed)
+    return Recipe(seed=seed) if rows <= _MANY_ROWS else Recipe(epochs=8, batch=128, checkpoints=4, seed=seed)
 
 
 def _require_enough(calibration: int, rate: float) -> None:

@@ -51,13 +51,12 @@ class Neighbours:
             neighbour_distances: (rows, k) ascending.
             neighbour_labels: (rows, k) class indices.
             own_distance: (rows,) mean distance to the nearest few indexed records of the same label.
-            other_distance: (rows,) the same to records of any other label.
+            other_distance: (rows,) the same to the nearest of the other labels.
         """
         import torch
 
         k = min(self.k, len(self.points) - 1)
         known = np.isin(keys, self.keys)
-        indexed = torch.as_tensor(self.labels, device=self.points.device)
         distances, indices, own, other = [], [], [], []
         for start in range(0, max(len(compact), 1), _CHUNK):
             rows = slice(start, start + _CHUNK)
@@ -68,9 +67,9 @@ class Neighbours:
                 nearest = apart.topk(k, dim=1, largest=False)
             distances.append(nearest.values.cpu().numpy())
             indices.append(nearest.indices.cpu().numpy())
-            same = torch.as_tensor(labels[rows], device=apart.device)[:, None] == indexed
-            own.append(_mean_nearest(apart.masked_fill(~same, torch.inf)))
-            other.append(_mean_nearest(apart.masked_fill_(same, torch.inf)))
+            mine, theirs = _by_label(apart, self.labels, labels[rows])
+            own.append(mine)
+            other.append(theirs)
         index = np.concatenate(indices)
         return {
             "neighbour_distances": np.concatenate(distances),
@@ -80,8 +79,24 @@ class Neighbours:
         }
 
 
-def _mean_nearest(apart: torch.Tensor) -> NDArray[np.float32]:
-    """(rows,) mean of the few smallest distances; a label with fewer records has a large but finite one."""
-    nearest = apart.topk(min(_FEW, apart.shape[1]), dim=1, largest=False).values
-    mean: NDArray[np.float32] = nearest.clamp_max(_FAR).mean(dim=1).cpu().numpy()
-    return mean
+def _by_label(
+    apart: torch.Tensor, indexed: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(rows,) mean distance to the few nearest of the own label, and of the nearest other label.
+
+    Args:
+        apart: (rows, indexed records) distances.
+        indexed: (indexed records,) labels.
+        labels: (rows,) labels.
+    """
+    own = np.full(len(labels), _FAR, dtype=np.float32)
+    other = np.full(len(labels), _FAR, dtype=np.float32)
+    for label in np.unique(indexed):
+        block = apart[:, np.flatnonzero(indexed == label)]
+        nearest = block.topk(min(_FEW, block.shape[1]), dim=1, largest=False).values
+        # A record may be its label's only other one: its distance to itself is infinite, and this far is far enough.
+        mean = nearest.clamp_max(_FAR).mean(dim=1).cpu().numpy()
+        mine = labels == label
+        own[mine] = mean[mine]
+        other[~mine] = np.minimum(other[~mine], mean[~mine])
+    return own, other

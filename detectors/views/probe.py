@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-_HIDDEN = 128
 _PROJECTED = 8
-_CHECKPOINTS = 8
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class Recipe:
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    hidden: int = _HIDDEN
+    hidden: int = 128
+    checkpoints: int = 8
     seed: int = 0
 
 
@@ -137,7 +136,7 @@ def train(
     inside = [torch.as_tensor(np.flatnonzero((folds != f) & (labels != UNKNOWN_LABEL))) for f in range(count)]
     steps = max(1, min(len(rows) for rows in inside) // recipe.batch)
     kept: list[list[torch.Tensor]] = []
-    keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(_CHECKPOINTS, recipe.epochs))}
+    keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(recipe.checkpoints, recipe.epochs))}
     for epoch in range(1, recipe.epochs + 1):
         order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
         for step in range(steps):
