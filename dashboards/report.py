@@ -1,0 +1,144 @@
+"""One judged batch as one self-contained HTML file that a person likes to read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lazaretto.dashboards import shown
+from lazaretto.dashboards.cases import strongest_cases
+from lazaretto.dashboards.charts import BINS, evidence_length, histogram, share_of
+from lazaretto.dashboards.judged import JudgedFolder
+from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, provenance, ran
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lazaretto.contract import Contract
+
+MOST_CASES = 25
+
+_MORE_THAN_CHANCE = 1.5
+"""Below this multiple of the expected number, chance alone explains it often enough."""
+
+
+def render_report(folder: Path, contract: Contract | None = None) -> Path:
+    """Write `report.html` into a judged folder.
+
+    Args:
+        folder: Holds `summary.json`, `verdicts.parquet`, `evidence.parquet`, `rejects.parquet` and `canonical/`.
+        contract: Says which columns hold personal data; without it no value of a record is shown.
+
+    Returns:
+        The file written: no script, nothing loaded from elsewhere.
+
+    Raises:
+        UsageError: The folder holds no judged batch.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {name: getattr(shown, name) for name in _FILTERS}
+    page = environment.get_template("report.html").render(_page(JudgedFolder.open(Path(folder), contract)))
+    target = Path(folder) / "report.html"
+    draft = target.with_name(".report.html")
+    draft.write_text(page, encoding="utf-8")
+    os.replace(draft, target)  # noqa: PTH105  one step: nobody reads half a report
+    return target
+
+
+_FILTERS = ("count", "percent", "probability", "seconds", "text")
+
+
+def _page(folder: JudgedFolder) -> dict[str, Any]:
+    """Everything the template names."""
+    summary = folder.summary
+    pseudonyms = shown.Pseudonyms()
+    names = Names(folder.contract, pseudonyms)
+    rate = float(summary["false_quarantine_rate"])
+    judged = summary["arrived"] - summary["rejected"]
+    suspects = int(summary.get("suspects", summary["quarantined"]))
+    tables = _tables(folder, names)
+    counts = folder.p_value_counts(BINS)
+    reasons, kinds = folder.reject_reasons(MOST_ROWS)
+    unmet, met = checked((summary.get("validation") or {}).get("results") or [])
+    return {
+        "summary": summary,
+        "headline": headline(summary, suspects, rate * judged),
+        "whence": _whence(tables, suspects),
+        "judged": judged,
+        "suspects": suspects,
+        "expected": rate * judged,
+        "rate": rate,
+        "parts": [(name, summary[name], share_of(summary[name], summary["arrived"])) for name in _PARTS],
+        "histogram": histogram(counts),
+        "without_p": judged - sum(counts),
+        "limit": evidence_length(rate),
+        "detectors": ran(summary.get("detectors") or [], rate * judged),
+        "tables": tables,
+        "reasons": reasons.to_dicts(),
+        "more_reasons": max(0, kinds - MOST_ROWS),
+        "validation": summary.get("validation") or {},
+        "unmet": unmet,
+        "met": met,
+        "cases": strongest_cases(folder, MOST_CASES, rate, pseudonyms),
+        "provenance": provenance(summary),
+    }
+
+
+_PARTS = ("admitted", "quarantined", "rejected")
+
+
+def headline(summary: Mapping[str, Any], suspects: int, expected: float) -> str:
+    """What happened, in one sentence.
+
+    Args:
+        summary: The batch's.
+        suspects: Records whose p-value is at or under the rate.
+        expected: How many of those clean data would give.
+    """
+    arrived, rejected, waiting = (summary[name] for name in ("arrived", "rejected", "quarantined"))
+    of_all = f"of {shown.count(arrived)} records"
+    if summary["hold"] and suspects > _MORE_THAN_CHANCE * expected:
+        return f"The whole batch is held: {shown.count(suspects)} {of_all} are suspicious"
+    if summary["hold"]:
+        return f"The whole batch is held: none of its {shown.count(arrived)} records was admitted"
+    if not waiting and not rejected:
+        return f"All {shown.count(arrived)} records were admitted"
+    if not waiting:
+        return f"Nothing waits; {shown.count(rejected)} {of_all} broke the contract"
+    if expected and waiting > _MORE_THAN_CHANCE * expected:
+        return f"{shown.count(waiting)} {of_all} wait, {waiting / expected:.1f} times what clean data would give"
+    return f"{shown.count(waiting)} {of_all} wait, about what clean data would give"
+
+
+def _tables(folder: JudgedFolder, names: Names) -> list[Table]:
+    """Sources, classes and groups, as far as the batch has them."""
+    summary, contract = folder.summary, folder.contract
+    source = None if contract is None else contract.source
+    label = None if contract is None else contract.label
+    found = [
+        breakdown("Sources", summary.get("per_source") or [], source, names),
+        breakdown("Classes", summary.get("per_class") or [], label, names),
+    ]
+    groups = summary.get("groups")
+    if isinstance(groups, dict):
+        found += [breakdown("Groups", rows, column, names) for column, rows in groups.items()]
+    return [table for table in found if table is not None]
+
+
+def _whence(tables: list[Table], suspects: int) -> str:
+    """Where the suspects come from, if a third of them come from one place that stands out."""
+    for table in tables:
+        for line in table.lines:
+            if line.outstanding and line.waiting * 3 >= suspects:
+                of_all = f"{shown.count(line.waiting)} of the {shown.count(suspects)} suspects"
+                return f"{of_all} have {table.column} = {line.name}, {shown.percent(line.share)} of all that do."
+    return ""
