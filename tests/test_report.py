@@ -132,7 +132,7 @@ def test_the_numbers_of_the_summary_are_on_the_page(judged: Judged) -> None:
     words = _words(judged.render())
     assert "10 of 200 records wait, 5.3 times what clean data would give" in words
     assert "200 arrived = 180 admitted + 10 quarantined + 10 rejected" in words
-    assert "5.3 × 10 suspicious, 1.9 expected of clean data" in words
+    assert "5.3 \u00d7 10 suspicious, 1.9 expected of clean data" in words
     assert "0 of 1 expectations are met, evaluated on 190 of 190 records" in words
     assert "iforest outlier 12 1.9 1.50 s" in words
     assert "not a whole number words parse 10" in words
@@ -208,7 +208,7 @@ def test_a_batch_with_nothing_to_see_says_so(judged: Judged) -> None:
     judged.summary |= {"admitted": 200, "quarantined": 0, "rejected": 0, "suspects": 0}
     words = _words(judged.render())
     assert "All 200 records were admitted" in words
-    assert "No record is suspicious on its own. 1 detectors ran." in words
+    assert "No record is suspicious on its own. 1 detector ran." in words
     assert "No record broke the contract." in words
 
 
