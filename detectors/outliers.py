@@ -6,6 +6,7 @@ poisoned batch hides itself. Only raw scores are used, never PyOD's ``contaminat
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -117,6 +118,8 @@ def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int =
         names: What each dimension stands for; may be empty.
         most: Names to give.
     """
+    if names and names[0].startswith("pixel row"):
+        return _region(deviation, names)
     parts: dict[str, float] = {}
     for dimension in np.argsort(-np.nan_to_num(np.abs(deviation), nan=np.inf)):
         name = names[dimension] if names else f"dimension {dimension}"
@@ -124,3 +127,19 @@ def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int =
         if len(parts) == most:
             break
     return "most unusual: " + ", ".join(f"{name} ({value:+.1f} sd)" for name, value in parts.items())
+
+
+_REGION_PIXELS = 12
+_REGION_REACH = 5
+
+
+def _region(deviation: NDArray[np.float64], names: tuple[str, ...]) -> str:
+    """The rectangle that holds most of the most unusual pixels."""
+    top = np.argsort(-np.nan_to_num(np.abs(deviation), nan=np.inf))[:_REGION_PIXELS]
+    places = np.array([[int(word) for word in re.findall(r"\d+", names[index])[:2]] for index in top])
+    centre = np.median(places, axis=0)
+    near = places[np.abs(places - centre).max(axis=1) <= _REGION_REACH]
+    near = near if len(near) else places[:1]
+    (r0, c0), (r1, c1) = near.min(axis=0), near.max(axis=0)
+    value = float(deviation[top[0]])
+    return f"most unusual: pixels in rows {r0}-{r1}, columns {c0}-{c1} (up to {value:+.1f} sd)"

@@ -17,6 +17,7 @@ import polars as pl
 
 from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Null, Tail, TrustedNull, consensus, fuse, weigh
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views, fit
+from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Probe, Recipe, train
@@ -142,26 +143,30 @@ class Panel:
                     continue
                 for row, why in zip(rows.tolist(), fold.scorers[name].explain(views.take(rows)), strict=True):
                     raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
-                    said[index[row]].append((name, float(raw), float(p), why + drivers.get(name, {}).get(row, "")))
+                    said[index[row]].append(
+                        (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
+                    )
         for evidence, fold_number in zip(said, which, strict=True):
             weights = dict(zip(self.names, self.folds[fold_number].weights, strict=False))
             evidence.sort(key=lambda item: -weights[item[0]] / item[2])
         return said
 
-    def _drivers(self, number: int, views: Views) -> dict[str, dict[int, str]]:
-        """For the detectors that read the probe: the columns that pull the record away from its label."""
-        if self.probe is None or not self.encoder.columns:
-            return {}
-        saliency = self.probe.saliency(number, views["features"], views.labels)
-        names = views.names["features"]
-        words = {}
-        for row, pull in enumerate(saliency):
-            totals: dict[str, float] = {}
-            for name, value in zip(names, pull, strict=True):
-                totals[name] = totals.get(name, 0.0) + float(value)
-            top = sorted(totals, key=lambda n: -totals[n])[:3]
-            words[row] = f"; against the label speak {', '.join(t for t in top if totals[t] > 0) or 'no single column'}"
-        return {"margin": words, "grad_norm": words, "tracin": words}
+    def _drivers(self, number: int, views: Views) -> dict[str, list[str]]:
+        """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
+        words: dict[str, list[str]] = {}
+        scorer = self.folds[number].scorers.get("mahalanobis")
+        if isinstance(scorer, FrameScorer):
+            said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in scorer.explain(views)]
+            words.update({d.name: said for d in self.detectors if {"hidden", "gradients"} & set(d.reads)})
+        if self.probe is not None and self.encoder.columns:
+            pulls = [_pulling(pull, views.names["features"]) for pull in self._saliency(number, views)]
+            words.update({d.name: pulls for d in self.detectors if {"logits", "gradient_norms"} & set(d.reads)})
+        return words
+
+    def _saliency(self, number: int, views: Views) -> NDArray[np.float32]:
+        if self.probe is None:
+            raise ValueError("there is no probe")
+        return self.probe.saliency(number, views["features"], views.labels)
 
     def views(self, frame: pl.DataFrame) -> Views:
         """The views that no fold changes."""
@@ -181,6 +186,15 @@ class Panel:
         suspicion = fuse(_with_consensus(p, fold.agreement), fold.weights)
         null = np.full(len(base), np.nan) if fold.null is None else fold.null.p_value(suspicion)
         return Scores(raw, p, suspicion, null)
+
+
+def _pulling(pull: NDArray[np.float32], names: tuple[str, ...]) -> str:
+    """Words for the columns that speak against the label, by input times gradient."""
+    totals: dict[str, float] = {}
+    for name, value in zip(names, pull.tolist(), strict=True):
+        totals[name] = totals.get(name, 0.0) + value
+    top = [name for name in sorted(totals, key=lambda n: -totals[n])[:3] if totals[name] > 0]
+    return f"; against the label speak {', '.join(top) or 'no single column'}"
 
 
 def fit_panel(

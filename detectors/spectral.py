@@ -84,7 +84,9 @@ class FrameScorer:
         for values, label in zip(views[self.view].astype(np.float64), views.labels, strict=True):
             deviation = self._frame(label).contributions(values[None])[0]
             group = f"records labelled {self.classes[label]!r}" if label >= 0 and self.classes else "the other records"
-            said.append(f"unlike {group} in the {self.view} view; {furthest(deviation, self.names)}")
+            # The dimensions of a learnt view have no names a person could check; the panel adds the record's own.
+            most = f"; {furthest(deviation, self.names)}" if self.names else ""
+            said.append(f"unlike {group} in the {self.view} view{most}")
         return said
 
     def _frame(self, label: int) -> Frame:
