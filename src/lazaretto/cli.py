@@ -1,0 +1,126 @@
+"""The command line. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lazaretto.errors import LazarettoError, UsageError
+
+app = typer.Typer(
+    name="lazaretto",
+    help="Keeps poisoned records out of training data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+contract_app = typer.Typer(help="Look at a data set's contract.", no_args_is_help=True)
+app.add_typer(contract_app, name="contract")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on an unexpected error.")] = False,
+) -> None:
+    """Keeps poisoned records out of training data."""
+
+
+@app.command()
+def infer(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV, JSONL or an image folder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here; never overwrites.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Name of the data set.")] = None,
+) -> None:
+    """Write a first contract from data, for a person to edit."""
+    from lazaretto.pipelines.infer import infer as infer_contract
+
+    text = infer_contract(files, dataset=dataset)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{out} exists already", hint="name another file, or remove it first") from None
+    typer.echo(f"wrote {out}; read it, correct the guesses, then: lazaretto scan FILE --contract {out} --out report")
+
+
+@app.command()
+def scan(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, globs or an image folder.")],
+    contract: Annotated[Path, typer.Option("--contract", "-c", help="The contract, a YAML file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for verdicts, summary and report.")],
+    trusted: Annotated[list[str] | None, typer.Option("--trusted", "-t", help="Records known good.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    json_: Json = False,
+) -> None:
+    """Judge files with no workspace and no store."""
+    from lazaretto import cli_shown
+    from lazaretto.contract import load_contract
+    from lazaretto.pipelines.scan import Options
+    from lazaretto.pipelines.standalone import scan_files
+
+    with cli_shown.progress(quiet=json_) as (on_step, on_rows):
+        summary = scan_files(
+            files,
+            load_contract(contract),
+            out,
+            Options(seed, device, tuple(trusted or ())),
+            on_step=on_step,
+            on_rows=on_rows,
+        )
+    if json_:
+        cli_shown.print_json(summary)
+    else:
+        cli_shown.show_summary(summary, report=str(out / "report.html"))
+    if summary["hold"]:
+        raise typer.Exit(3)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that says what happened."""
+    arguments = sys.argv[1:]
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    # Accepted anywhere on the line: the person who needs it has just seen the command fail.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="lazaretto")
+    except LazarettoError as error:
+        if debug:
+            raise
+        _fail(error, as_json=as_json)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(_from_system(error), as_json=as_json)
+    except Exception as error:
+        if debug:
+            raise
+        what = f"unexpected {type(error).__name__}: {error}"
+        _fail(LazarettoError(what, hint="run again with --debug for the traceback"), as_json=as_json)
+
+
+def _fail(error: LazarettoError, *, as_json: bool) -> None:
+    from lazaretto.cli_shown import print_error
+
+    print_error(error, as_json=as_json)
+    sys.exit(error.exit_code)
+
+
+def _from_system(error: OSError) -> LazarettoError:
+    """The operating system's refusal as a sentence; a full disk or a locked folder is the user's to mend."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UsageError(f"the disk is full{where}", hint="free some space and run the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(f"permission denied{where}", hint="check who owns the folder and its mode")
+    return LazarettoError(f"{error.strerror or error}{where}", hint="run again with --debug for the traceback")

@@ -1,0 +1,125 @@
+"""What the command line shows: tables, progress, errors; JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from lazaretto.errors import LazarettoError
+    from lazaretto.records import OnRows, OnStep
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that does not break long paths or guess at colours in values."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def print_error(error: LazarettoError, *, as_json: bool) -> None:
+    """One sentence and a hint, on standard error; as JSON also on standard output."""
+    if as_json:
+        print_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
+    shown = console(stderr=True)
+    shown.print(f"[bold red]error:[/] {_escaped(error.message)}")
+    if error.hint:
+        shown.print(f"[dim]{_escaped(error.hint)}[/]")
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[tuple[OnStep, OnRows]]:
+    """Callbacks that draw one bar per step on standard error; nothing where that is no terminal."""
+    shown = console(stderr=True)
+    if quiet or not shown.is_terminal:
+        yield (lambda _name: None), (lambda _count: None)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=shown, transient=True) as bars:
+        state: dict[str, Any] = {"task": None, "seen": 0, "arrived": None}
+
+        def step(name: str) -> None:
+            if state["task"] is not None:
+                bars.update(state["task"], total=state["seen"], completed=state["seen"])
+                state["arrived"] = max(state["arrived"] or 0, state["seen"]) or None
+            state["task"], state["seen"] = bars.add_task(name, total=state["arrived"]), 0
+
+        def rows(count: int) -> None:
+            state["seen"] += count
+            if state["task"] is not None:
+                bars.update(state["task"], completed=state["seen"])
+
+        yield step, rows
+
+
+def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> None:
+    """A judged batch at a glance: what arrived, where it went, why, what to look at next."""
+    shown = console()
+    arrived, rate = summary["arrived"], summary["false_quarantine_rate"]
+    state = "[bold red]HELD[/]" if summary["hold"] else "[bold green]judged[/]"
+    shown.print(f"\n[bold]{_escaped(summary['dataset'])}[/] batch {summary['batch']}: {state}")
+    shown.print(
+        f"  {arrived:,} arrived = [green]{summary['admitted']:,} admitted[/] + "
+        f"[yellow]{summary['quarantined']:,} quarantined[/] + [red]{summary['rejected']:,} rejected[/]"
+    )
+    for reason in summary["hold_reasons"]:
+        shown.print(f"  [red]held:[/] {_escaped(reason)}")
+    null = summary["null"]
+    if null["kind"] == "trusted":
+        shown.print(f"  false-quarantine rate {rate:g}, calibrated on {null['calibration_records']} trusted records")
+    elif null["kind"] == "estimated":
+        shown.print(f"  false-quarantine rate {rate:g}, [yellow]estimated[/]: no trusted set was given")
+    named = [row for row in summary["per_source"] if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004
+    for row in sorted(named, key=lambda row: row["p_value"])[:3]:
+        shown.print(
+            f"  source [bold]{_escaped(row['name'])}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
+            f"more than chance (p = {row['p_value']:.1g})"
+        )
+    if summary["ignored_columns"]:
+        shown.print(
+            f"  not in the contract, neither judged nor stored: {_escaped(', '.join(summary['ignored_columns']))}"
+        )
+    seconds = sum(stage["seconds"] for stage in summary["stages"])
+    stages = ", ".join(f"{stage['name']} {stage['seconds']:.1f} s" for stage in summary["stages"])
+    shown.print(f"  [dim]{arrived / max(seconds, 1e-9):,.0f} records/s ({stages})[/]")
+    if report:
+        shown.print(f"  report: {_escaped(report)}")
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A plain table; numbers right-aligned."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and isinstance(rows[0][index], int | float)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else _escaped(str(cell)) for cell in row))
+    console().print(table)
+
+
+def _escaped(text: str) -> str:
+    """Text of a user's data: no markup of theirs, no control characters."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text))
