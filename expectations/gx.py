@@ -20,6 +20,7 @@ from lazaretto.expectations.regex import linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from types import ModuleType
 
     import pandas as pd
@@ -180,3 +181,55 @@ def _error(info: Any) -> str | None:  # noqa: ANN401  a mapping, or a mapping of
             kind = _KIND.search(str(detail["exception_traceback"] or ""))
             return kind.group(1) if kind else "error"
     return None
+
+
+def results_page(name: str, promised: Sequence[tuple[tuple[str, dict[str, Any], str], bool]], made: datetime) -> str:
+    """Great Expectations' HTML page of a suite's results, with nothing but yes or no in them.
+
+    Args:
+        name: The suite's.
+        promised: Per expectation: its type, arguments and severity, and whether it was met.
+        made: When the verdict was given.
+    """
+    version = load().__version__
+    from great_expectations.core.expectation_validation_result import (
+        ExpectationSuiteValidationResult,
+        ExpectationValidationResult,
+    )
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    _quiet_context()  # the renderer looks for a current context
+    met = sum(success for _, success in promised)
+    results = [
+        ExpectationValidationResult(
+            success=success,
+            expectation_config=ExpectationConfiguration(type=kind, kwargs=kwargs, severity=severity),
+            result={},
+            exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
+        )
+        for (kind, kwargs, severity), success in promised
+    ]
+    suite_result = ExpectationSuiteValidationResult(
+        success=met == len(promised) > 0,
+        results=results,
+        suite_name=name,
+        statistics={
+            "evaluated_expectations": len(promised),
+            "successful_expectations": met,
+            "unsuccessful_expectations": len(promised) - met,
+            "success_percent": 100 * met / max(len(promised), 1),
+        },
+        meta={
+            "great_expectations_version": version,
+            "batch_spec": {},
+            "batch_markers": {},
+            "active_batch_definition": {"datasource_name": "", "data_asset_name": name, "batch_identifiers": {}},
+            "run_id": {"run_name": name, "run_time": made.isoformat()},
+        },
+    )
+    with warnings.catch_warnings(), _Silence():
+        warnings.simplefilter("ignore")
+        page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(suite_result))
+    return str(page)
