@@ -1,0 +1,239 @@
+"""Signed attestations: what a store version holds, who made it so, and what came before.
+
+Each is an in-toto Statement v1 in a DSSE envelope, signed with Ed25519. They form a chain: an attestation names the
+digest of the one before it, its epoch is one more, and it carries the digest of the whole set of active files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lazaretto.durable import write_durably
+from lazaretto.errors import IntegrityViolated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:lazaretto:store-version:v1"
+SUFFIX = ".dsse.json"
+NOTHING = "0" * 64
+"""Digest named by the first attestation of a data set as the one before it."""
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """One Parquet file of the store."""
+
+    path: str
+    """Relative to the table's folder, with ``/``."""
+    sha256: str
+    size: int
+    """Bytes."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One commit of the Delta log."""
+
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What one publication made of the store."""
+
+    workspace: str
+    dataset: str
+    epoch: int
+    """1 for the first publication of the data set, then one more each time."""
+    version: int
+    """Version of the Delta table."""
+    kind: str
+    """``admission`` of a batch or ``release`` from quarantine."""
+    unit: str
+    """Batch or release id; also the Delta application transaction."""
+    batch: str
+    issued_at: str
+    """UTC, ISO 8601."""
+    previous: str
+    """Digest of the attestation before this one."""
+    active_digest: str
+    """`digest_of_files` of every file of this version."""
+    active_files: int
+    active_rows: int
+    added: tuple[StoreFile, ...]
+    removed: tuple[str, ...] = ()
+    """Paths that were active before and are no longer."""
+    log: tuple[LogFile, ...] = ()
+    """Commits of the Delta log since the attestation before this one."""
+    counts: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of contract, policy, verdicts and quarantine."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the signed payload."""
+        return hashlib.sha256(self.payload()).hexdigest()
+
+    def payload(self) -> bytes:
+        """The in-toto statement, canonical JSON."""
+        whole = {"name": f"{self.dataset}@{self.version}", "digest": {"sha256": self.active_digest}}
+        statement = {
+            "_type": STATEMENT_TYPE,
+            "subject": [whole, *({"name": f.path, "digest": {"sha256": f.sha256}} for f in self.added)],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": asdict(self),
+        }
+        return canonical_json(statement)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A data set's attestations, oldest first, verified together."""
+
+    dataset: str
+    attestations: tuple[Attestation, ...]
+
+    @property
+    def head(self) -> Attestation | None:
+        """The newest attestation."""
+        return self.attestations[-1] if self.attestations else None
+
+    def at(self, version: int) -> Attestation | None:
+        """The attestation of exactly this table version."""
+        return next((a for a in self.attestations if a.version == version), None)
+
+    def files(self, epoch: int) -> dict[str, StoreFile]:
+        """The files active after an epoch, by path, in the order they were added."""
+        active: dict[str, StoreFile] = {}
+        for attestation in self.attestations[:epoch]:
+            for path in attestation.removed:
+                active.pop(path, None)
+            active.update((file.path, file) for file in attestation.added)
+        return active
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys, no blanks and ASCII only: equal values give equal bytes. Takes no floats."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def digest_of_files(files: Iterable[StoreFile]) -> str:
+    """SHA-256 (hex) over path, digest, size and rows of files, whatever their order."""
+    lines = sorted(f"{f.path}\0{f.sha256}\0{f.size}\0{f.rows}" for f in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def seal(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> bytes:
+    """A DSSE envelope around a payload, as JSON text."""
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # exported, but not marked so
+
+    envelope = Envelope(payload, payload_type, {})
+    envelope.sign(CryptoSigner(key))
+    return json.dumps(envelope.to_dict(), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def unseal(path: Path, payload_type: str, key: Ed25519PublicKey) -> bytes:
+    """The payload of an envelope whose signature holds.
+
+    Raises:
+        IntegrityViolated: It cannot be read, is of another type, or is not signed with this key.
+    """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import FormatError, VerificationError
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # exported, but not marked so
+
+    try:
+        envelope = Envelope.from_dict(json.loads(path.read_bytes()))
+        envelope.verify([SSlibKey.from_crypto(key)], 1)
+    except OSError as error:
+        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
+    except VerificationError as error:
+        raise IntegrityViolated(f"{path} is not signed with the publisher's key") from error
+    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+        raise IntegrityViolated(f"{path} is no signed envelope") from error
+    if envelope.payload_type != payload_type:
+        raise IntegrityViolated(f"{path} is a signed {envelope.payload_type!r}, not a {payload_type!r}")
+    payload: bytes = envelope.payload
+    return payload
+
+
+def sign(folder: Path, attestation: Attestation, key: Ed25519PrivateKey) -> Path:
+    """Sign an attestation and put it into its data set's folder; gives the file."""
+    path = folder / f"{attestation.epoch:06}{SUFFIX}"
+    write_durably(path, seal(attestation.payload(), PAYLOAD_TYPE, key))
+    return path
+
+
+def verify(folder: Path, workspace: str, dataset: str, key: Ed25519PublicKey) -> Chain:
+    """Read a data set's attestations and check every signature and every link.
+
+    Args:
+        folder: Where the attestations lie.
+        workspace: The workspace's id; an attestation of another one is refused.
+        dataset: The data set's name; the same.
+        key: The publisher's.
+
+    Raises:
+        IntegrityViolated: One is missing, altered, moved, forged, or does not fit the one before it.
+    """
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    attestations: list[Attestation] = []
+    active: dict[str, StoreFile] = {}
+    for number, name in enumerate(names, start=1):
+        if name != f"{number:06}{SUFFIX}":
+            raise IntegrityViolated(f"attestation {number:06}{SUFFIX} of {dataset} is missing from {folder}")
+        attestation = _parse(folder / name, unseal(folder / name, PAYLOAD_TYPE, key))
+        before = attestations[-1] if attestations else None
+        for path in attestation.removed:
+            active.pop(path, None)
+        active.update((file.path, file) for file in attestation.added)
+        fault = _link_fault(attestation, before, active.values())
+        if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
+            fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
+        if fault:
+            raise IntegrityViolated(f"attestation {folder / name} {fault}")
+        attestations.append(attestation)
+    return Chain(dataset, tuple(attestations))
+
+
+def _link_fault(attestation: Attestation, before: Attestation | None, active: Iterable[StoreFile]) -> str:
+    files = tuple(active)
+    if attestation.previous != (before.digest if before else NOTHING):
+        return "does not follow the one before it"
+    if before and attestation.version <= before.version:
+        return f"is of version {attestation.version}, not after {before.version}"
+    expected = range(before.version + 1 if before else 0, attestation.version + 1)
+    if tuple(item.version for item in attestation.log) != tuple(expected):
+        return "does not name every commit since the one before it"
+    said = (attestation.active_digest, attestation.active_files, attestation.active_rows)
+    if said != (digest_of_files(files), len(files), sum(file.rows for file in files)):
+        return "does not add up to the files it says are active"
+    return ""
+
+
+def _parse(path: Path, payload: bytes) -> Attestation:
+    try:
+        statement: dict[str, Any] = json.loads(payload)
+        predicate: dict[str, Any] = dict(statement["predicate"])
+        predicate["added"] = tuple(StoreFile(**item) for item in predicate["added"])
+        predicate["log"] = tuple(LogFile(**item) for item in predicate["log"])
+        predicate["removed"] = tuple(predicate["removed"])
+        attestation = Attestation(**predicate)
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityViolated(f"{path} is no attestation of this kind") from error
+    # The statement's other parts follow from the predicate; an envelope that says more or otherwise is not ours.
+    if attestation.payload() != payload:
+        raise IntegrityViolated(f"{path} is no attestation of this kind")
+    return attestation

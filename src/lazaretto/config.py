@@ -1,0 +1,264 @@
+"""The workspace: one folder with its configuration, contracts, keys and state."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lazaretto.durable import PRIVATE_FILE, make_folder, writable, write_durably
+from lazaretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = "lazaretto.toml"
+VARIABLE = "LAZARETTO_WORKSPACE"
+LEDGER_VARIABLE = "LAZARETTO_LEDGER_URL"
+FOLDERS = ("contracts", "landing", "trusted", "keys", "state")
+
+_DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
+_KNOWN: dict[str, tuple[str, ...]] = {
+    "": ("id", "ledger", "audit", "keys"),
+    "ledger": ("url",),
+    "audit": ("anchor",),
+    "keys": ("folder",),
+}
+_TEMPLATE = """\
+# A Lazaretto workspace. Paths are relative to this file.
+
+# Names this workspace in signatures and in the audit log; once data was published it must not change.
+id = "{id}"
+
+[ledger]
+# Where cases, decisions and the audit log are kept. The default is an SQLite file in state/. A team shares a
+# PostgreSQL server; the environment variable LAZARETTO_LEDGER_URL, when set, is used instead (for passwords).
+# url = "postgresql+psycopg://lazaretto@db.example.org/lazaretto"
+
+[audit]
+# A folder that gets a copy of every signed audit checkpoint, best where the owner of the ledger cannot write back:
+# a write-once share, another machine. `lazaretto verify` compares it with the log.
+# anchor = "/mnt/worm/lazaretto"
+
+[keys]
+# publisher.key signs what is published, audit.key the audit log, master.key locks the quarantine. Back them up.
+# A machine that only runs the gate needs publisher.pub alone.
+folder = "keys"
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything lies. Holds no secret and opens nothing."""
+
+    root: Path
+    id: str
+    ledger_url: str
+    keys: Path
+    anchor: Path | None = None
+
+    @property
+    def state(self) -> Path:
+        """Everything Lazaretto writes for itself."""
+        return self.root / "state"
+
+    @property
+    def landing(self) -> Path:
+        """Where new files wait, one folder per data set."""
+        return self.root / "landing"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest signed audit checkpoint."""
+        return self.state / "audit" / "checkpoint"
+
+    def contract(self, dataset: str) -> Path:
+        """The data set's contract file."""
+        return self.root / "contracts" / f"{_checked(dataset)}.yaml"
+
+    def store(self, dataset: str) -> Path:
+        """The data set's Delta table."""
+        return self.state / "store" / _checked(dataset)
+
+    def attestations(self, dataset: str) -> Path:
+        """The data set's signed attestations, one file per epoch."""
+        return self.state / "attestations" / _checked(dataset)
+
+    def quarantine(self, dataset: str, batch: str) -> Path:
+        """One batch's encrypted payloads."""
+        return self.state / "quarantine" / _checked(dataset) / batch
+
+    def batch(self, batch: str) -> Path:
+        """One batch's verdicts, evidence, summary and report."""
+        return self.state / "batches" / batch
+
+    def journal(self, dataset: str) -> Path:
+        """The publication under way, if there is one."""
+        return self.state / "journal" / f"{_checked(dataset)}.dsse.json"
+
+    def work(self, dataset: str) -> Path:
+        """Scratch space of the ingest under way; emptied before and after."""
+        return self.state / "work" / _checked(dataset)
+
+
+def find_workspace(given: str | Path | None = None) -> Workspace:
+    """The workspace named, else the one of ``LAZARETTO_WORKSPACE``, else the nearest at or above the current folder.
+
+    Raises:
+        UsageError: There is none, or its configuration does not say what it must.
+    """
+    named = given or os.environ.get(VARIABLE)
+    if named:
+        root = Path(named)
+        root = root.parent if root.name == FILE else root
+        if not (root / FILE).is_file():
+            raise UsageError(f"{root} is no workspace: it has no {FILE}", hint=f"lazaretto init {root} makes one")
+        return load_workspace(root)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return load_workspace(folder)
+    raise UsageError(
+        f"no {FILE} in {here} or above it",
+        hint=f"lazaretto init DIR makes a workspace; or name one with --workspace or {VARIABLE}",
+    )
+
+
+def load_workspace(root: Path) -> Workspace:
+    """Read ``lazaretto.toml``.
+
+    Raises:
+        UsageError: It cannot be read, holds an unknown key, or misses the workspace's id.
+    """
+    path = root / FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    _refuse_unknown(path, content)
+    root = root.absolute()
+    url = os.environ.get(LEDGER_VARIABLE) or _text(path, content, "ledger", "url")
+    anchor = _text(path, content, "audit", "anchor")
+    name = content.get("id")
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise UsageError(f"{path}: 'id' must be 3 to 40 lower-case letters, digits and dashes, not {name!r}")
+    return Workspace(
+        root=root,
+        id=name,
+        ledger_url=url or f"sqlite:///{root / 'state' / 'ledger.db'}",
+        keys=root / (_text(path, content, "keys", "folder") or "keys"),
+        anchor=root / anchor if anchor else None,
+    )
+
+
+def init_workspace(folder: str | Path) -> tuple[Workspace, tuple[Path, ...]]:
+    """Make a workspace, or complete one; gives it and the files and folders made. Nothing that exists is changed.
+
+    Raises:
+        UsageError: The folder cannot be written, or state exists whose keys are gone.
+    """
+    from lazaretto.keys import create_keys
+
+    root = Path(folder).absolute()
+    made: list[Path] = []
+    with writable(root):
+        for path in (root, *(root / name for name in FOLDERS)):
+            if not path.is_dir():
+                make_folder(path)
+                made.append(path)
+        if not (root / FILE).exists():
+            text = _TEMPLATE.format(id=f"lz-{os.urandom(6).hex()}")
+            write_durably(root / FILE, text.encode())
+            made.append(root / FILE)
+        workspace = load_workspace(root)
+        if (workspace.state / "attestations").exists() and not (workspace.keys / "publisher.key").exists():
+            raise UsageError(
+                f"{root} has published data but its keys are gone", hint=f"restore {workspace.keys} from its backup"
+            )
+        made += create_keys(workspace.keys)
+    return workspace, tuple(made)
+
+
+@contextmanager
+def dataset_lock(workspace: Workspace, dataset: str) -> Iterator[None]:
+    """Hold a data set for one process; ends with the process, however that ends.
+
+    Raises:
+        UsageError: Another process holds it, or the workspace cannot be written.
+    """
+    with named_lock(workspace, f"dataset-{_checked(dataset)}", wait=False) as holder:
+        if holder:
+            raise UsageError(
+                f"data set {dataset} is being worked on by another lazaretto process ({holder})",
+                hint="wait until it has finished, then run the same command again",
+            )
+        yield
+
+
+@contextmanager
+def named_lock(workspace: Workspace, name: str, *, wait: bool) -> Iterator[str]:
+    """Hold a lock file of the workspace; gives the process that holds it instead, or nothing when we do.
+
+    Raises:
+        UsageError: The workspace cannot be written.
+    """
+    path = workspace.state / "locks" / f"{name}.lock"
+    with writable(workspace.root):
+        make_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE_FILE)
+    try:
+        if _take(descriptor, wait=wait):
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield ""
+        else:
+            yield os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, *, wait: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _checked(dataset: str) -> str:
+    if not _DATASET.fullmatch(dataset):
+        raise UsageError(
+            f"{dataset!r} is no name of a data set",
+            hint="letters, digits, '_', '.' and '-', beginning with a letter or digit, at most 100",
+        )
+    return dataset
+
+
+def _refuse_unknown(path: Path, content: dict[str, Any]) -> None:
+    for section, known in _KNOWN.items():
+        table = content.get(section, {}) if section else content
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {section!r} must be a table, written [{section}]")
+        for key in table:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                where = f" in [{section}]" if section else ""
+                did = f"; did you mean {near[0]!r}?" if near else ""
+                raise UsageError(f"{path}: unknown key {key!r}{where}{did}", hint=f"known keys: {', '.join(known)}")
+
+
+def _text(path: Path, content: dict[str, Any], section: str, key: str) -> str | None:
+    value = content.get(section, {}).get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise UsageError(f"{path}: {key!r} in [{section}] must be text, not {value!r}")
+    return value

@@ -1,0 +1,89 @@
+"""Files that are there, whole, or not there at all: written aside, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lazaretto.errors import LazarettoError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, readable by the owner alone; what exists is left as it is."""
+    for folder in [*reversed(path.parents), path]:
+        if not folder.is_dir():
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def write_durably(path: Path, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
+    """Replace a file's content so that a crash leaves the old content or the new one, never a mixture."""
+    make_folder(path.parent)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk. Where folders cannot be synced (Windows) nothing is done."""
+    if os.name != "nt":
+        _sync(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until every file and folder below ``path``, itself included, is on the disk."""
+    for here, _folders, files in os.walk(path):
+        for name in files:
+            sync_file(path.__class__(here) / name)
+        sync_folder(path.__class__(here))
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write below ``folder`` into one sentence.
+
+    Raises:
+        UsageError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except LazarettoError:
+        raise
+    except OSError as error:
+        text = str(error).lower()
+        if error.errno in _NO_SPACE or "no space left" in text or "disk quota" in text:
+            raise UsageError(
+                f"no space left on the disk of {folder}", hint="free some space, then run the same command again"
+            ) from error
+        where = error.filename or folder
+        raise UsageError(f"cannot write {where}: {error.strerror or error}") from error

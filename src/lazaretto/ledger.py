@@ -1,0 +1,172 @@
+"""The ledger: what is true about batches, cases, decisions and training runs.
+
+A change and its audit entry are one transaction: no audit entry, no change.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from lazaretto.attest import NOTHING
+from lazaretto.audit import Checkpoint, Entry, origin_of, read_checkpoint, write_checkpoint
+from lazaretto.config import named_lock
+from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
+from lazaretto.errors import IntegrityViolated
+from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
+from lazaretto.tables import AuditRow, DiscardRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.engine import Engine
+
+    from lazaretto.config import Workspace
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """An open ledger. Use `reading` to look and `writing` to change."""
+
+    workspace: Workspace
+    engine: Engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that sees one consistent state."""
+        with sentences(self.workspace), Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that is committed when the block ends and rolled back when it raises; one writer at a time."""
+        with (
+            sentences(self.workspace),
+            self.engine.connect().execution_options(**{WRITES: True}) as connection,
+            Session(connection) as session,
+        ):
+            take_turn(connection)
+            yield session
+            session.commit()
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
+    """The workspace's ledger, made or brought up to date first where that is needed.
+
+    Raises:
+        UsageError: The database cannot be reached or written, or is of a newer Lazaretto.
+    """
+    with sentences(workspace):
+        engine = open_engine(workspace)
+        try:
+            migrate(workspace, engine)
+            yield Ledger(workspace, engine)
+        finally:
+            engine.dispose()
+
+
+def append_audit(session: Session, entry: Entry) -> Entry:
+    """Add an entry to the audit log within a transaction; its number and link are set here."""
+    last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
+    seq, previous = (last.seq + 1, last.hash) if last else (1, NOTHING)
+    linked = Entry(seq, entry.at, entry.actor, entry.action, entry.dataset, entry.subject, entry.detail, previous)
+    session.add(
+        AuditRow(
+            seq=seq,
+            at=linked.at,
+            actor=linked.actor,
+            action=linked.action,
+            dataset=linked.dataset,
+            subject=linked.subject,
+            detail=json.dumps(linked.detail, sort_keys=True),
+            previous=previous,
+            hash=linked.hash,
+        )
+    )
+    session.flush()
+    return linked
+
+
+def read_audit(session: Session) -> Iterator[tuple[Entry, str]]:
+    """Every audit entry in order, with the hash stored for it."""
+    for row in session.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=1000)):
+        try:
+            detail = json.loads(row.detail)
+        except ValueError as error:
+            raise IntegrityViolated(f"audit entry {row.seq} ({row.action} {row.subject}) was altered") from error
+        entry = Entry(row.seq, row.at, row.actor, row.action, row.dataset, row.subject, detail, row.previous)
+        yield entry, row.hash
+
+
+def checkpoint(ledger: Ledger) -> None:
+    """Sign the audit log's newest hash, unless that is done already.
+
+    Raises:
+        IntegrityViolated: The log is shorter than, or not the one, the last checkpoint was signed for.
+        UsageError: The audit key or the anchor folder cannot be used.
+    """
+    workspace = ledger.workspace
+    origin = origin_of(workspace)
+    with named_lock(workspace, "audit-checkpoint", wait=True), ledger.reading() as session:
+        last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
+        if last is None:
+            return
+        if workspace.checkpoint.exists():
+            before = read_checkpoint(workspace.checkpoint, origin, public_key(workspace.keys, AUDIT))
+            known = session.scalar(select(AuditRow.hash).where(AuditRow.seq == before.size))
+            if known != before.head:
+                raise IntegrityViolated(
+                    f"the audit log is not the one that checkpoint {workspace.checkpoint} was signed for",
+                    hint="lazaretto verify says what is wrong; restore the ledger from a backup",
+                )
+            if before.size == last.seq:
+                return
+        write_checkpoint(workspace, Checkpoint(origin, last.seq, last.hash), private_key(workspace.keys, AUDIT))
+
+
+def remember_discarded(
+    session: Session, workspace: Workspace, batch: str, dataset: str, digests: Sequence[str], at: str
+) -> None:
+    """Keep the keyed digests of records that must not come back."""
+    key = _discard_key(workspace)
+    macs = {_mac(key, dataset, digest) for digest in digests}
+    known = _known(session, dataset, macs)
+    session.add_all(DiscardRow(dataset=dataset, mac=mac, batch_id=batch, at=at) for mac in sorted(macs - known))
+
+
+def discarded(ledger: Ledger, dataset: str, digests: Sequence[str]) -> set[str]:
+    """Of the given content digests, those an analyst discarded before."""
+    with ledger.reading() as session:
+        if not session.scalar(select(func.count()).select_from(DiscardRow).where(DiscardRow.dataset == dataset)):
+            return set()
+        key = _discard_key(ledger.workspace)
+        by_mac = {_mac(key, dataset, digest): digest for digest in digests}
+        return {by_mac[mac] for mac in _known(session, dataset, set(by_mac))}
+
+
+def _known(session: Session, dataset: str, macs: set[str]) -> set[str]:
+    found: set[str] = set()
+    ordered = sorted(macs)
+    for start in range(0, len(ordered), 500):  # SQLite limits the number of parameters
+        chosen = DiscardRow.mac.in_(ordered[start : start + 500])
+        found.update(session.scalars(select(DiscardRow.mac).where(DiscardRow.dataset == dataset, chosen)))
+    return found
+
+
+def _discard_key(workspace: Workspace) -> bytes:
+    return derived_key(master_key(workspace.keys), "discarded records")
+
+
+def _mac(key: bytes, dataset: str, digest: str) -> str:
+    return hmac.digest(key, f"{dataset}\n{digest}".encode(), "sha256").hex()

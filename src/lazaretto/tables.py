@@ -1,0 +1,154 @@
+"""The ledger's tables. Times are UTC text in ISO 8601: the same in every database, and what the audit log hashes."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+FINAL = ("release", "discard")
+"""Actions that decide a case; a case has at most one."""
+
+
+class Base(DeclarativeBase):
+    """All tables of the ledger."""
+
+
+class BatchRow(Base):
+    """One batch that was judged."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        CheckConstraint("arrived = admitted + quarantined + rejected", name="nothing_lost"),
+        Index("batches_by_dataset", "dataset", "ingested_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    state: Mapped[str] = mapped_column(String(20))
+    """``admitted``, or ``held`` until its rest is ``released`` or ``discarded``."""
+    ingested_at: Mapped[str] = mapped_column(String(40))
+    actor: Mapped[str] = mapped_column(String(200))
+    arrived: Mapped[int] = mapped_column(BigInteger)
+    admitted: Mapped[int] = mapped_column(BigInteger)
+    quarantined: Mapped[int] = mapped_column(BigInteger)
+    rejected: Mapped[int] = mapped_column(BigInteger)
+    suspects: Mapped[int] = mapped_column(BigInteger)
+    """Quarantined records that are suspicious themselves; each has a case."""
+    hold_reasons: Mapped[str] = mapped_column(Text)
+    """JSON list of sentences."""
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    """Store version that admitted it; none when nothing was admitted."""
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+    digests: Mapped[str] = mapped_column(Text)
+    """JSON: SHA-256 of contract, policy, verdicts, evidence, quarantine manifest."""
+    files: Mapped[int] = mapped_column(BigInteger)
+
+
+class CaseRow(Base):
+    """One quarantined record that waits for a person."""
+
+    __tablename__ = "cases"
+    __table_args__ = (
+        UniqueConstraint("batch_id", "row", name="one_case_a_record"),
+        Index("cases_by_state", "dataset", "state", "p_value"),
+    )
+
+    id: Mapped[str] = mapped_column(String(60), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    row: Mapped[int] = mapped_column(BigInteger)
+    """Position of the record in the batch."""
+    record_id: Mapped[str] = mapped_column(Text)
+    suspicion: Mapped[float | None] = mapped_column(Float)
+    p_value: Mapped[float | None] = mapped_column(Float)
+    q_value: Mapped[float | None] = mapped_column(Float)
+    reasons: Mapped[str] = mapped_column(Text)
+    """JSON list of sentences."""
+    evidence: Mapped[str] = mapped_column(Text)
+    """JSON list, as in ``evidence.parquet``."""
+    state: Mapped[str] = mapped_column(String(20))
+    """``open``, ``released`` or ``discarded``; the decisions say who and why."""
+    assignee: Mapped[str | None] = mapped_column(String(200))
+
+
+class DecisionRow(Base):
+    """What a person did with a case, or with the rest of a held batch (then without a case). Never changed."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (
+        Index(
+            "one_final_decision",
+            "case_id",
+            unique=True,
+            sqlite_where=text("action IN ('release', 'discard') AND case_id IS NOT NULL"),
+            postgresql_where=text("action IN ('release', 'discard') AND case_id IS NOT NULL"),
+        ),
+        Index("decisions_by_unit", "unit"),
+    )
+
+    id: Mapped[int] = mapped_column(_SERIAL, primary_key=True, autoincrement=True)
+    case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id"))
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    action: Mapped[str] = mapped_column(String(20))
+    """``release``, ``discard`` or ``assign``."""
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200))
+    at: Mapped[str] = mapped_column(String(40))
+    unit: Mapped[str] = mapped_column(String(40))
+    """The release this decision was part of; empty otherwise."""
+    assignee: Mapped[str | None] = mapped_column(String(200))
+
+
+class DiscardRow(Base):
+    """A record that must not come back: the keyed digest of its content, useless without the master key."""
+
+    __tablename__ = "discards"
+
+    dataset: Mapped[str] = mapped_column(String(100), primary_key=True)
+    mac: Mapped[str] = mapped_column(String(64), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    at: Mapped[str] = mapped_column(String(40))
+
+
+class RunRow(Base):
+    """A training run that was let through the gate, and what it read."""
+
+    __tablename__ = "training_runs"
+    __table_args__ = (UniqueConstraint("run", "dataset", "version", name="one_row_a_reading"),)
+
+    id: Mapped[int] = mapped_column(_SERIAL, primary_key=True, autoincrement=True)
+    run: Mapped[str] = mapped_column(String(200))
+    dataset: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    attestation: Mapped[str] = mapped_column(String(64))
+    at: Mapped[str] = mapped_column(String(40))
+
+
+class AuditRow(Base):
+    """One entry of the audit log; see `lazaretto.audit.Entry`."""
+
+    __tablename__ = "audit"
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[str] = mapped_column(String(40))
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(60))
+    dataset: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(String(200))
+    detail: Mapped[str] = mapped_column(Text)
+    """JSON."""
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
