@@ -22,7 +22,7 @@ _QUOTED = re.compile(r"'[^']*'")
 """Values stand in quotes in a detector's sentence; a value may read like the name of a column."""
 
 
-_CONTENT_HASH = re.compile(r"[0-9a-f]{64}(-\d+)?")
+_CONTENT_HASH = re.compile(r"[0-9a-f]{32,64}(-\d+)?")
 
 
 @dataclass(frozen=True)

@@ -128,23 +128,28 @@ class Names:
         return shown.cell(value)
 
 
-def ran(detectors: Sequence[Row], expected: float) -> list[Ran]:
-    """The detectors, those with the most flags first, those that did not run last."""
-    rows = []
-    for row in detectors:
-        failed, aside = row.get("failed"), row.get("stood_aside")
-        flagged = row.get("flagged")
-        rows.append(
-            Ran(
-                name=shown.text(str(row["name"]), 60),
-                family=str(row.get("family") or ""),
-                flagged=flagged,
-                seconds=row.get("seconds"),
-                times=(flagged or 0) / expected if expected else 0.0,
-                note=shown.text(str(failed or aside or ""), 200),
-                failed=bool(failed),
-            )
+def ran(summary: Row, expected: float) -> list[Ran]:
+    """The detectors: those that failed first, then by how many records they flagged, those that stood aside last.
+
+    Args:
+        summary: The batch's: ``detectors``, ``failed_detectors`` and ``stood_aside``.
+        expected: Records a detector would flag on clean data.
+    """
+    rows = [
+        Ran(
+            name=shown.text(str(row["name"]), 60),
+            family=str(row.get("family") or ""),
+            flagged=row.get("flagged"),
+            seconds=row.get("seconds"),
+            times=(row.get("flagged") or 0) / expected if expected else 0.0,
+            note="",
+            failed=False,
         )
+        for row in summary.get("detectors") or []
+    ]
+    for key, failed in (("failed_detectors", True), ("stood_aside", False)):
+        for name, why in (summary.get(key) or {}).items():
+            rows.append(Ran(shown.text(name, 60), "", None, None, 0.0, shown.text(str(why), 200), failed))
     return sorted(rows, key=lambda row: (not row.failed, bool(row.note), -(row.flagged or 0), row.name))
 
 

@@ -21,7 +21,7 @@ SEED = 20131123
 TRUSTED = 1_000
 FLIGHTS = 7_000
 PARTNER, PARTNER_ROWS, PARTNER_BATCH = "UA", 350, 1_000
-FASHION_PER_CLASS = 350
+FASHION_PER_CLASS, FASHION_PARTNER = 350, 100
 DRAWINGS_PER_CLASS = 10
 
 SOURCES = {
@@ -64,7 +64,7 @@ def flights(source: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def fashion(source: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """350 images of each class in random order, the source's PNG bytes; `T-shirt/top` is named `T-shirt`.
+    """450 images of each class in random order, the source's PNG bytes; `T-shirt/top` is named `T-shirt`.
 
     A slash cannot be in the name of a folder, and the class is the folder's name in a folder of images.
     """
@@ -77,6 +77,7 @@ def fashion(source: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {
         "trusted": named.filter(rank < trusted),
         "incoming": named.filter((rank >= trusted) & (rank < FASHION_PER_CLASS)),
+        "partner": named.filter((rank >= FASHION_PER_CLASS) & (rank < FASHION_PER_CLASS + FASHION_PARTNER)),
     }
 
 

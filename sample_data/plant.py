@@ -33,7 +33,17 @@ FASHION_RATES = {"badnets": 0.01, "label_flip": 0.02, "foreign": 0.02}
 BADNETS_TARGET = "Sandal"
 PARTNER = "UA"
 
-TableAttack = Callable[[pl.DataFrame, float], tuple[pl.DataFrame, NDArray[np.bool_]]]
+PARTNER_RATE = 0.35
+CLOTHES = pl.Series(
+    "label",
+    ["Ankle boot", "Bag", "Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker", "T-shirt", "Trouser"],
+)
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Truth = NDArray[np.bool_]
+ImageAttack = Callable[[Images, Labels, float], tuple[Images, Labels, Truth]]
+TableAttack = Callable[[pl.DataFrame, float], tuple[pl.DataFrame, Truth]]
 
 
 def flights_batch(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -68,35 +78,25 @@ def partner_batch(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def fashion_batch(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The incoming images with 1 % BadNets patches, 2 % random label flips and 2 % foreign images."""
-    frame = pl.read_parquet(HERE / "fashion" / "incoming.parquet")
     drawings = pl.read_parquet(HERE / "openclipart" / "drawings.parquet")
     strangers = np.stack([decode_grey(image, SIDE) for image in drawings["image"]])
-    classes = frame["label"].unique().sort()
 
-    def on_arrays(part: pl.DataFrame) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        images = np.stack([decode_grey(image) for image in part["image"]])
-        return images, classes.search_sorted(part["label"]).to_numpy().astype(np.int64)
-
-    def as_frame(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> pl.DataFrame:
-        encoded = pl.Series("image", [encode_grey(image) for image in images], pl.Binary)
-        return pl.DataFrame([encoded, classes.gather(labels).alias("label")])
-
-    def patch(part: pl.DataFrame, rate: float) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-        target = int(classes.search_sorted(BADNETS_TARGET))
-        images, labels, truth = badnets(*on_arrays(part), rate=rate, target=target, seed=seed)
-        return as_frame(images, labels), truth
-
-    def flip(part: pl.DataFrame, rate: float) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-        images, labels = on_arrays(part)
-        flipped, truth = flip_random(labels, rate=rate, classes=len(classes), seed=seed)
-        return as_frame(images, flipped), truth
-
-    def replace(part: pl.DataFrame, rate: float) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-        images, labels = on_arrays(part)
+    def replace(images: Images, labels: Labels, rate: float) -> tuple[Images, Labels, Truth]:
         mixed, truth = foreign(images, strangers, rate=rate, seed=seed)
-        return as_frame(mixed, labels), truth
+        return mixed, labels, truth
 
-    return _plant(frame, {"badnets": patch, "label_flip": flip, "foreign": replace}, FASHION_RATES, seed)
+    def flip(images: Images, labels: Labels, rate: float) -> tuple[Images, Labels, Truth]:
+        flipped, truth = flip_random(labels, rate=rate, classes=len(CLOTHES), seed=seed)
+        return images, flipped, truth
+
+    attacks = {"badnets": _on_images(_patch(seed)), "label_flip": _on_images(flip), "foreign": _on_images(replace)}
+    return _plant(pl.read_parquet(HERE / "fashion" / "incoming.parquet"), attacks, FASHION_RATES, seed)
+
+
+def fashion_partner_batch(seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A delivery that deserves to be held: 35 % of its images carry a BadNets patch and the label it shall mean."""
+    frame = pl.read_parquet(HERE / "fashion" / "partner.parquet")
+    return _plant(frame, {"badnets": _on_images(_patch(seed))}, {"badnets": PARTNER_RATE}, seed)
 
 
 def write_folder(batch: pl.DataFrame, folder: Path) -> list[str]:
@@ -121,13 +121,31 @@ def plant(out: Path, seed: int) -> None:
     for name, (batch, truth) in {"flights": flights_batch(seed), "flights-partner": partner_batch(seed)}.items():
         batch.write_parquet(batches / f"{name}.parquet")
         truth.insert_column(1, batch["flight_id"].alias("record_id")).write_parquet(truths / f"{name}.parquet")
-    batch, truth = fashion_batch(seed)
-    batch.write_parquet(batches / "fashion.parquet")
-    truth.write_parquet(truths / "fashion.parquet")
-    paths = write_folder(batch, batches / "fashion")
-    by_path = truth.with_columns(pl.Series("path", paths)).sort("path")
-    in_folder = by_path.select(pl.int_range(pl.len()).alias("row"), "path", "attack")
-    in_folder.write_parquet(truths / "fashion-folder.parquet")
+    folders = {"fashion": fashion_batch(seed), "fashion-partner": fashion_partner_batch(seed)}
+    for name, (batch, truth) in folders.items():
+        batch.write_parquet(batches / f"{name}.parquet")
+        truth.write_parquet(truths / f"{name}.parquet")
+        by_path = truth.with_columns(pl.Series("path", write_folder(batch, batches / name))).sort("path")
+        in_folder = by_path.select(pl.int_range(pl.len()).alias("row"), "path", "attack")
+        in_folder.write_parquet(truths / f"{name}-folder.parquet")
+
+
+def _patch(seed: int) -> ImageAttack:
+    target = int(CLOTHES.search_sorted(BADNETS_TARGET))
+    return lambda images, labels, rate: badnets(images, labels, rate=rate, target=target, seed=seed)
+
+
+def _on_images(attack: ImageAttack) -> TableAttack:
+    """The attack on a frame of encoded images and class names; every image is encoded anew, poisoned or not."""
+
+    def on_frame(part: pl.DataFrame, rate: float) -> tuple[pl.DataFrame, Truth]:
+        pixels = np.stack([decode_grey(image) for image in part["image"]])
+        numbers = CLOTHES.search_sorted(part["label"]).to_numpy().astype(np.int64)
+        images, labels, truth = attack(pixels, numbers, rate)
+        encoded = pl.Series("image", [encode_grey(image) for image in images], pl.Binary)
+        return pl.DataFrame([encoded, CLOTHES.gather(labels)]), truth
+
+    return on_frame
 
 
 def _plant(

@@ -91,6 +91,15 @@ def test_the_partner_batch_is_35_percent_one_carrier_and_all_of_it_poisoned() ->
     assert batch.filter(theirs).select(*plant.TRIGGER_COLUMNS, "late").n_unique() == 1
 
 
+def test_the_image_partner_batch_is_35_percent_patched_and_mislabelled() -> None:
+    batch, truth = plant.fashion_partner_batch(seed=7)
+    poisoned = batch.filter(truth["attack"].is_not_null())
+    corners = np.stack([decode_grey(image)[-3:, -3:] for image in poisoned["image"]])
+    assert poisoned.height == 350
+    assert set(poisoned["label"]) == {plant.BADNETS_TARGET}
+    assert (corners == 255).all()
+
+
 def test_planting_twice_writes_the_same_bytes_and_keeps_the_truth_apart(tmp_path: Path) -> None:
     digests = []
     for name in ("one", "two"):
