@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from lazaretto.pipelines.partitions import write_partition
-from lazaretto.pipelines.readers import originals
+from lazaretto.pipelines.readers import Originals
 from lazaretto.pipelines.rejects import RejectWriter, merge_rejects, read_rejects
 from lazaretto.records import DIGEST, RECORD_ID, ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from lazaretto.contract import Contract
@@ -58,22 +58,21 @@ def reject_shared_ids(
     """
     shared, merged, rejects = (into / name for name in ("shared.part", "merged.part", "rejects.parquet"))
     kept: list[Path] = []
+    arrived = Originals(batch, contract)
     try:
-        rows: list[NDArray[np.uint64]] = []
         with RejectWriter(shared) as writer:
             for path in partitions:
                 frame = pl.read_parquet(path)
                 bad = repeated[frame[ROW].to_numpy()] > 0
-                rows.append(frame[ROW].to_numpy()[bad])
-                writer.add(_told(frame.filter(bad), contract))
-                if bad.all():
-                    path.unlink()
-                    continue
-                kept.append(path)
                 if bad.any():
-                    write_partition(frame.filter(~bad), path)
-        found = _with_originals(originals(batch, contract, np.concatenate(rows)), shared)
-        count = merge_rejects(merged, [read_rejects(rejects), found])
+                    writer.add(_told(frame.filter(bad), contract, arrived))
+                if not bad.all():
+                    kept.append(path)
+                    if bad.any():
+                        write_partition(frame.filter(~bad), path)
+        for path in set(partitions) - set(kept):
+            path.unlink()
+        count = merge_rejects(merged, [read_rejects(rejects), read_rejects(shared)])
         merged.replace(rejects)
     finally:
         shared.unlink(missing_ok=True)
@@ -81,24 +80,13 @@ def reject_shared_ids(
     return tuple(kept), count
 
 
-def _told(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+def _told(frame: pl.DataFrame, contract: Contract, arrived: Originals) -> pl.DataFrame:
+    """Records with a shared id as rows of ``rejects.parquet``."""
     name = contract.id or ""
     secret = contract.all_columns[name].pii
-    words = "is the id of another record of this batch too"
-    reason = pl.lit(f"{name}: the value {words}") if secret else pl.format(f"{name}: '{{}}' {words}", RECORD_ID)
-    return frame.select(
-        ROW,
-        record_id=RECORD_ID,
-        file=pl.lit(""),
-        stage=pl.lit("parse"),
-        column=pl.lit(name),
-        reason=reason,
-        original=pl.lit(None, dtype=pl.Binary),
+    value = pl.lit("the value") if secret else pl.concat_str(pl.lit("'"), "record_id", pl.lit("'"))
+    words = pl.lit(" is the id of another record of this batch too")
+    found = arrived.fetch(frame[ROW].to_numpy()).with_columns(frame[RECORD_ID].alias("record_id"))
+    return found.with_columns(
+        stage=pl.lit("parse"), column=pl.lit(name), reason=pl.concat_str(pl.lit(f"{name}: "), value, words)
     )
-
-
-def _with_originals(pieces: Iterator[pl.DataFrame], shared: Path) -> Iterator[pl.DataFrame]:
-    for piece in pieces:
-        inside = pl.col(ROW).is_between(piece[ROW][0], piece[ROW][-1])
-        told = pl.scan_parquet(shared, glob=False).filter(inside).drop("file", "original").collect()
-        yield told.join(piece, on=ROW, how="left", maintain_order="left")

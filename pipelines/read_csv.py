@@ -16,7 +16,7 @@ import polars as pl
 
 from lazaretto.errors import InputRefused
 from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded
-from lazaretto.pipelines.csv_records import LF, Records, find_records
+from lazaretto.pipelines.csv_records import CR, LF, Records, find_records
 from lazaretto.records import PARTITION_ROWS
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class CsvReader:
 
     file: SourceFile
     contract: Contract
-    block_bytes: int = BLOCK_BYTES
     unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,7 +77,7 @@ class CsvReader:
         with self.file.copy.open("rb") as source:
             rest = source.read(len(_BOM)).removeprefix(_BOM)
             while True:
-                read = source.read(self.block_bytes)
+                read = source.read(BLOCK_BYTES)
                 block = rest + read
                 final = not read
                 records = find_records(block, final=final)
@@ -203,7 +202,9 @@ class _Slice:
         ends = self.records.ends[self.start : self.stop]
         # Runs of good records without a blank line between them are copied as one.
         follows = np.zeros(good.size, dtype=bool)
-        follows[1:] = good[1:] & good[:-1] & (starts[1:] - ends[:-1] <= len(b"\r\n"))
+        gaps = starts[1:] - ends[:-1]
+        returns = np.frombuffer(self.block, dtype=np.uint8)[ends[:-1]] == CR
+        follows[1:] = good[1:] & good[:-1] & (gaps == np.where(returns, len(b"\r\n"), len(b"\n")))
         first = np.flatnonzero(good & ~follows)
         last = np.flatnonzero(good & ~np.append(follows[1:], False))
         runs = (self.block[starts[a] : ends[b]] for a, b in zip(first, last, strict=True))

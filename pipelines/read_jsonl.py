@@ -33,7 +33,6 @@ class JsonlReader:
 
     file: SourceFile
     contract: Contract
-    chunk_bytes: int = CHUNK_BYTES
     unusable: Mapping[str, str] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
     """Keys seen so far, in order."""
@@ -64,7 +63,7 @@ class JsonlReader:
             lines.append(line)
             places.append(number)
             size += len(line)
-            if size >= self.chunk_bytes or len(lines) == PARTITION_ROWS:
+            if size >= CHUNK_BYTES or len(lines) == PARTITION_ROWS:
                 yield self._chunk(lines, places)
                 lines, places, size = [], [], 0
         if lines:

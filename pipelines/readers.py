@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.chunks import Chunk, Reader
     from lazaretto.records import Batch
 
+_ORIGINALS = {ROW: pl.UInt64(), "file": pl.String(), "original": pl.Binary()}
 _READERS = {"csv": CsvReader, "jsonl": JsonlReader, "parquet": ParquetReader}
 
 
@@ -41,33 +42,51 @@ def readers_of(batch: Batch, contract: Contract) -> Iterator[Reader]:
             yield _READERS[kind](file, contract)
 
 
-def originals(batch: Batch, contract: Contract, rows: NDArray[np.uint64]) -> Iterator[pl.DataFrame]:
-    """The bytes that came for some records, in bounded pieces: ``_row``, ``file`` (with the line), ``original``.
+class Originals:
+    """The bytes that came for records of a batch, fetched in ascending order.
 
-    The files are taken apart again, as far as needed, but nothing is parsed.
+    The files are taken apart again, as far as needed, but nothing is parsed. Memory holds one chunk.
 
     Args:
         batch: The batch.
         contract: The contract it was parsed by.
-        rows: Positions in the batch, ascending, each once (records,).
     """
-    first = 0
-    for reader in readers_of(batch, contract) if rows.size else ():
-        for chunk in reader.chunks():
-            low, high = np.searchsorted(rows, [first, first + chunk.count])
-            if low < high:
-                yield _frame(chunk, first, rows[low:high])
-            first += chunk.count
-            if high == rows.size:
-                return
 
+    def __init__(self, batch: Batch, contract: Contract) -> None:
+        self._chunks = (chunk for reader in readers_of(batch, contract) for chunk in reader.chunks())
+        self._chunk: Chunk | None = None
+        self._first = 0
 
-def _frame(chunk: Chunk, first: int, rows: NDArray[np.uint64]) -> pl.DataFrame:
-    offsets = [int(row) - first for row in rows]
-    return pl.DataFrame(
-        {ROW: rows, "file": [place_of(chunk, at) for at in offsets], "original": chunk.originals(offsets)},
-        schema={ROW: pl.UInt64(), "file": pl.String(), "original": pl.Binary()},
-    )
+    def fetch(self, rows: NDArray[np.uint64]) -> pl.DataFrame:
+        """``_row``, ``file`` (with the line) and ``original`` of some records, in the order of ``rows``.
+
+        Args:
+            rows: Positions in the batch, ascending, each after those of earlier calls (records,).
+        """
+        pieces = [pl.DataFrame(schema=_ORIGINALS)]
+        done = 0
+        while done < rows.size:
+            chunk = self._chunk_with(int(rows[done]))
+            end = int(np.searchsorted(rows, self._first + chunk.count))
+            offsets = [int(row) - self._first for row in rows[done:end]]
+            found = {
+                ROW: rows[done:end],
+                "file": [place_of(chunk, at) for at in offsets],
+                "original": chunk.originals(offsets),
+            }
+            pieces.append(pl.DataFrame(found, schema=_ORIGINALS))
+            done = end
+        return pl.concat(pieces)
+
+    def _chunk_with(self, row: int) -> Chunk:
+        while self._chunk is None or row >= self._first + self._chunk.count:
+            self._first += self._chunk.count if self._chunk else 0
+            self._chunk = next(self._chunks, None)
+            if self._chunk is None:
+                raise IndexError(f"the batch has no row {row}")
+        if row < self._first:
+            raise IndexError(f"row {row} was passed already")
+        return self._chunk
 
 
 def place_of(chunk: Chunk, offset: int) -> str:
