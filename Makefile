@@ -72,7 +72,7 @@ $(STAMP): requirements.lock pyproject.toml
 		exit 2; \
 	fi; \
 	echo "Setting up $(VENV) from requirements.lock with $$($$python --version); this takes some minutes, once."; \
-	$$python -m venv $(VENV)
+	$(PY) -c pass 2>/dev/null || $$python -m venv --clear $(VENV)
 	@sed -nE 's/^(torch==[0-9.]+)/\1+cpu/; /^torch==/,/#/p' requirements.lock >$(VENV)/torch-cpu.txt
 	@$(PIP) --no-deps --require-hashes -r $(VENV)/torch-cpu.txt 2>/dev/null || echo "No CPU build of torch at hand: taking the registry's."
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
