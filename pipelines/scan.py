@@ -7,6 +7,7 @@ holds one partition and the fitted state, whatever the number of records.
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from lazaretto.pipelines.read import parse
 
 from lazaretto.calibrate import PValueCounts
 from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.pipelines.outcome import Outcome, write_outcome
+from lazaretto.pipelines.read import parse
 from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.records import DIGEST, PARTITION_ROWS, RECORD_ID, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
@@ -103,6 +104,9 @@ def judge(
         InputRefused: A file is no data file, or no record of the batch is left to judge.
         UsageError: A file is missing, or the trusted set cannot be used.
     """
+    # Two scans at once on few cores: threads that spin while they wait take the processor from those that work. OpenMP
+    # reads this when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run = _Run(into, contract, options or Options(), on_step, on_rows)
     run.step("snapshot")
     batch = snapshot(paths, contract.dataset, into / "snapshot")

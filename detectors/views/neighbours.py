@@ -18,12 +18,19 @@ _FAR = 1e6
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Exact nearest neighbours by Euclidean distance in the compact view, by brute force on the device."""
+    """Exact nearest neighbours by Euclidean distance in the compact view, by brute force on the device.
+
+    The index is kept in order of the labels, so that the nearest of every label are found in one pass over the
+    distances and the nearest of all are picked from those few.
+    """
 
     points: torch.Tensor
-    """(records, dimensions)."""
+    """(dimensions, records)."""
+    squares: torch.Tensor
+    """(records,) squared lengths of the points."""
     keys: NDArray[np.uint64]
     labels: NDArray[np.int64]
+    """(records,) ascending."""
     k: int
 
     @classmethod
@@ -40,7 +47,9 @@ class Neighbours:
         import torch
 
         order = np.argsort(keys, kind="stable")[:limit]
-        return cls(torch.as_tensor(compact[order], device=device), keys[order], labels[order], k)
+        order = order[np.argsort(labels[order], kind="stable")]
+        points = torch.as_tensor(compact[order], device=device)
+        return cls(points.T.contiguous(), points.square().sum(dim=1), keys[order], labels[order], k)
 
     def views(
         self, compact: NDArray[np.float32], keys: NDArray[np.uint64], labels: NDArray[np.int64]
@@ -53,50 +62,42 @@ class Neighbours:
             own_distance: (rows,) mean distance to the nearest few indexed records of the same label.
             other_distance: (rows,) the same to the nearest of the other labels.
         """
-        import torch
-
-        k = min(self.k, len(self.points) - 1)
         known = np.isin(keys, self.keys)
-        distances, indices, own, other = [], [], [], []
+        parts = []
         for start in range(0, max(len(compact), 1), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            with torch.no_grad():
-                apart = torch.cdist(torch.as_tensor(compact[rows], device=self.points.device), self.points)
-                for row in np.flatnonzero(known[rows]):
-                    apart[int(row), torch.as_tensor(np.flatnonzero(self.keys == keys[rows][row]))] = torch.inf
-                nearest = apart.topk(k, dim=1, largest=False)
-            distances.append(nearest.values.cpu().numpy())
-            indices.append(nearest.indices.cpu().numpy())
-            mine, theirs = _by_label(apart, self.labels, labels[rows])
-            own.append(mine)
-            other.append(theirs)
-        index = np.concatenate(indices)
-        return {
-            "neighbour_distances": np.concatenate(distances),
-            "neighbour_labels": self.labels[index],
-            "own_distance": np.concatenate(own),
-            "other_distance": np.concatenate(other),
-        }
+            own = keys[rows], np.flatnonzero(known[rows])
+            parts.append(self._chunk(compact[rows], own, labels[rows]))
+        names = ("neighbour_distances", "neighbour_labels", "own_distance", "other_distance")
+        return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
+    def _chunk(
+        self,
+        compact: NDArray[np.float32],
+        own: tuple[NDArray[np.uint64], NDArray[np.int64]],
+        labels: NDArray[np.int64],
+    ) -> tuple[NDArray[Any], ...]:
+        import torch
 
-def _by_label(
-    apart: torch.Tensor, indexed: NDArray[np.int64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(rows,) mean distance to the few nearest of the own label, and of the nearest other label.
-
-    Args:
-        apart: (rows, indexed records) distances.
-        indexed: (indexed records,) labels.
-        labels: (rows,) labels.
-    """
-    own = np.full(len(labels), _FAR, dtype=np.float32)
-    other = np.full(len(labels), _FAR, dtype=np.float32)
-    for label in np.unique(indexed):
-        block = apart[:, np.flatnonzero(indexed == label)]
-        nearest = block.topk(min(_FEW, block.shape[1]), dim=1, largest=False).values
-        # A record may be its label's only other one: its distance to itself is infinite, and this far is far enough.
-        mean = nearest.clamp_max(_FAR).mean(dim=1).cpu().numpy()
-        mine = labels == label
-        own[mine] = mean[mine]
-        other[~mine] = np.minimum(other[~mine], mean[~mine])
-    return own, other
+        x = torch.as_tensor(compact, device=self.points.device)
+        # Squared distances less the row's own square, which changes no order and is added to the few that are kept.
+        apart = torch.addmm(self.squares, x, self.points, alpha=-2.0)
+        for row in own[1]:
+            apart[int(row), torch.as_tensor(np.flatnonzero(self.keys == own[0][row]))] = torch.inf
+        found, places, mine, theirs = [], [], *np.full((2, len(compact)), _FAR, dtype=np.float32)
+        square = x.square().sum(dim=1, keepdim=True)
+        starts = np.searchsorted(self.labels, np.unique(self.labels))
+        for low, high in zip(starts, [*starts[1:], len(self.labels)], strict=True):
+            near = apart[:, low:high].topk(min(self.k, int(high - low)), dim=1, largest=False)
+            found.append(near.values)
+            places.append(near.indices + int(low))
+            # A record may be its label's only other one: its distance to itself is infinite, and this far is enough.
+            few = (near.values[:, :_FEW] + square).clamp(0, _FAR**2).sqrt()
+            mean, same = few.mean(dim=1).cpu().numpy(), labels == self.labels[low]
+            mine[same] = mean[same]
+            theirs[~same] = np.minimum(theirs[~same], mean[~same])
+        candidates = torch.cat(found, dim=1)
+        nearest = candidates.topk(min(self.k, len(self.keys) - 1), dim=1, largest=False)
+        index = torch.cat(places, dim=1).gather(1, nearest.indices).cpu().numpy()
+        distances = (nearest.values + square).clamp(0, _FAR**2).sqrt().cpu().numpy()
+        return distances, self.labels[index], mine, theirs

@@ -1,0 +1,125 @@
+"""p-values mean what they say: tails, fusion, the conformal null, Benjamini-Hochberg."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lazaretto.calibrate import (
+    CLEAN,
+    SMALLEST_P,
+    PValueCounts,
+    Tail,
+    TrustedNull,
+    consensus,
+    fuse,
+    weigh,
+)
+
+finite = st.floats(-1e6, 1e6)
+
+
+@pytest.mark.parametrize("draw", ["exponential", "normal", "gumbel"])
+def test_a_tail_gives_about_the_right_level_far_out(draw: str) -> None:
+    rng = np.random.default_rng(0)
+    tail = Tail.fit(getattr(rng, draw)(size=20_000), CLEAN)
+    fresh = getattr(rng, draw)(size=200_000)
+    assert 0.5e-2 < (tail.p_value(fresh) <= 1e-2).mean() < 2e-2
+    assert 0.2e-3 < (tail.p_value(fresh) <= 1e-3).mean() < 5e-3
+
+
+def test_a_twentieth_of_poison_does_not_hide_itself_in_the_tail() -> None:
+    rng = np.random.default_rng(1)
+    scores = np.concatenate([rng.normal(size=9_500), rng.normal(9, 1, 500)])
+    p = Tail.fit(scores).p_value(scores)
+    assert np.median(p[9_500:]) < 1e-3
+    assert np.median(p[:9_500]) > 0.3
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.float64, st.integers(20, 60), elements=finite))
+def test_a_higher_score_never_has_a_higher_p_value(scores: np.ndarray) -> None:
+    tail = Tail.fit(scores)
+    ordered = np.sort(np.concatenate([scores, scores + 1.0, scores * 2]))
+    p = tail.p_value(ordered)
+    assert (np.diff(p) <= 1e-12).all()
+    assert ((p >= SMALLEST_P) & (p <= 1)).all()
+
+
+def test_a_score_that_is_no_number_has_the_smallest_p_value() -> None:
+    tail = Tail.fit(np.arange(100.0))
+    assert (tail.p_value(np.array([np.nan, np.inf])) == SMALLEST_P).all()
+    null = TrustedNull(np.arange(99.0))
+    assert null.p_value(np.array([np.nan]))[0] == pytest.approx(0.01)
+
+
+def test_a_tail_refuses_too_few_scores() -> None:
+    with pytest.raises(ValueError, match="at least 20"):
+        Tail.fit(np.full(30, np.nan))
+
+
+def test_conformal_p_values_hold_their_level_on_exchangeable_scores() -> None:
+    rng = np.random.default_rng(2)
+    rates = [
+        (TrustedNull(np.sort(rng.gamma(2, size=500))).p_value(rng.gamma(2, size=2_000)) <= 0.01).mean()
+        for _ in range(200)
+    ]
+    error = np.std(rates) / np.sqrt(len(rates))
+    assert np.mean(rates) <= 0.01 + 2 * error
+    assert np.mean(rates) >= 0.005
+
+
+def test_one_detector_alone_is_enough_for_the_fusion() -> None:
+    p = np.full((2, 10), 0.5)
+    p[0, 3] = 1e-8
+    suspicion = fuse(p, np.full(10, 0.1))
+    assert suspicion[0] > 6
+    assert suspicion[1] < 1
+
+
+def test_weights_follow_the_excess_and_keep_a_floor() -> None:
+    rng = np.random.default_rng(3)
+    batch, reference = rng.uniform(size=(5_000, 4)), rng.uniform(size=(1_000, 4))
+    batch[:200, 2] = 1e-9
+    weights = weigh(batch, reference)
+    assert weights.sum() == pytest.approx(1)
+    assert weights.argmax() == 2
+    assert weights.min() >= 0.5 / 4
+
+
+def test_weights_of_a_clean_batch_are_equal() -> None:
+    rng = np.random.default_rng(4)
+    weights = weigh(rng.uniform(size=(5_000, 4)), rng.uniform(size=(500, 4)))
+    np.testing.assert_allclose(weights, 0.25)
+
+
+def test_consensus_sees_what_is_somewhat_odd_to_all() -> None:
+    p = np.vstack([np.full(8, 0.05), np.r_[1e-12, np.full(7, 0.9)]])
+    everyone, only_one = consensus(p)
+    assert everyone > only_one
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.float64, st.integers(1, 80), elements=st.floats(1e-6, 1.0)))
+def test_counted_q_values_are_benjamini_hochberg_within_a_thousandth(p: np.ndarray) -> None:
+    counts = PValueCounts()
+    counts.add(p[: len(p) // 2])
+    counts.add(p[len(p) // 2 :])
+    order = np.argsort(p)
+    raw = p[order] * len(p) / np.arange(1, len(p) + 1)
+    expected = np.empty(len(p))
+    expected[order] = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1)
+    found = counts.q_values(p)
+    assert (found >= expected * (1 - 1e-9)).all()
+    assert (found <= expected * 1.002 + 1e-12).all()
+
+
+def test_rejected_records_have_no_q_value() -> None:
+    counts = PValueCounts()
+    counts.add(np.array([0.01, np.nan, 0.5]))
+    q = counts.q_values(np.array([0.01, np.nan, 0.5]))
+    assert np.isnan(q[1])
+    assert q[0] == pytest.approx(0.02)
