@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
+    from lazaretto.records import Batch
 
 THREADS = 2
 """Threads that torch and BLAS may use: fixed, because sums in another order differ in their last bits."""
@@ -46,6 +47,8 @@ class Options:
     """Files, folders or globs of records known good; by default what the contract's ``trusted`` names."""
     refuse_digests: Callable[[Sequence[str]], set[str]] | None = None
     """Of the given content digests, those an analyst discarded before; their records are rejected."""
+    on_batch: Callable[[Batch], None] | None = None
+    """Called once the batch is known, before anything is judged; what it raises ends the judging."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def judge(
     run.step("snapshot")
     batch = snapshot(paths, contract.dataset, into / "snapshot")
     run.done("snapshot", len(batch.files))
+    if run.options.on_batch is not None:
+        run.options.on_batch(batch)
     run.step("parse")
     parsed = parse(batch, contract, into, on_rows=on_rows)
     run.done("parse", parsed.arrived)
