@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lazaretto.expectations.suite import Suite
     from lazaretto.records import OnRows
 
-BUCKET_BYTES = 160 * 2**20
+BUCKET_BYTES = 64 * 2**20
 """Memory for the part of the records among which equal values are looked for."""
 
 

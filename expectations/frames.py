@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lazaretto.contract import canonical_schema
@@ -29,7 +30,8 @@ CHUNK_BYTES = 96 * 2**20
 """Bytes of cells in one chunk, so that long texts make it shorter."""
 WHOLE_BYTES = 512 * 2**20
 """Most memory for columns that an expectation must see at once; a batch that needs more is held."""
-_LEAST_ROWS = 256
+BATCH_ROWS = 16_384
+"""Records decoded at once."""
 _OBJECT_BYTES = 57
 """What a Python string costs above its characters, and the pointer to it."""
 _EXACT = 2**53
@@ -44,14 +46,12 @@ class Layout:
     """Sentences; with any of them nothing can be evaluated."""
     complete: frozenset[str]
     """Columns of which every footer says that no value is null."""
-    row_bytes: float
-    """Bytes of cells per record, estimated over the contract's columns."""
 
 
 def inspect(partitions: Sequence[Path], contract: Contract) -> Layout:
     """Compare the partitions' footers with the contract."""
     wanted = canonical_schema(contract)
-    rows, size = 0, 0
+    rows = 0
     faults: list[str] = []
     complete = set(wanted)
     for path in partitions:
@@ -67,26 +67,21 @@ def inspect(partitions: Sequence[Path], contract: Contract) -> Layout:
                 faults.append(f"column {name!r} is missing from partition {path.name}")
             elif found[name] != dtype:
                 faults.append(f"column {name!r} is {found[name]} in partition {path.name}, not {dtype}")
-        nulls, sizes = _statistics(footer)
-        size += sum(sizes.get(name, 0) for name in wanted)
+        nulls = _nulls(footer)
         complete -= {name for name in wanted if nulls.get(name) != 0}
-    return Layout(rows, tuple(faults), frozenset(complete), size / max(rows, 1))
+    return Layout(rows, tuple(faults), frozenset(complete))
 
 
-def _statistics(footer: Any) -> tuple[dict[str, int | None], dict[str, int]]:  # noqa: ANN401  pyarrow has no types
-    """Nulls (None: not known) and uncompressed bytes by column."""
+def _nulls(footer: Any) -> dict[str, int | None]:  # noqa: ANN401  pyarrow has no types
+    """Nulls by flat column; None where the file does not say."""
     nulls: dict[str, int | None] = {}
-    sizes: dict[str, int] = {}
     for group in range(footer.num_row_groups):
         for index in range(footer.num_columns):
             chunk = footer.row_group(group).column(index)
-            name = chunk.path_in_schema.split(".")[0] if footer.schema.column(index).max_repetition_level else ""
-            name = name or chunk.path_in_schema
-            known = chunk.is_stats_set and chunk.statistics.has_null_count
-            before = nulls.get(name, 0)
-            nulls[name] = before + chunk.statistics.null_count if known and before is not None else None
-            sizes[name] = sizes.get(name, 0) + chunk.total_uncompressed_size
-    return nulls, sizes
+            before = nulls.get(chunk.path_in_schema, 0)
+            known = chunk.is_stats_set and chunk.statistics.has_null_count and before is not None
+            nulls[chunk.path_in_schema] = before + chunk.statistics.null_count if known else None
+    return nulls
 
 
 def chunks(partitions: Sequence[Path], contract: Contract, layout: Layout) -> Iterator[pl.DataFrame]:
@@ -95,32 +90,28 @@ def chunks(partitions: Sequence[Path], contract: Contract, layout: Layout) -> It
     Images are replaced by whether they are there; where the footers already say so, their bytes are not even read.
     """
     types = {name: column.type for name, column in contract.all_columns.items()}
-    unread = {name for name, kind in types.items() if kind == "image" and name in layout.complete}
-    names = [ROW, *(name for name in types if name not in unread)]
-    rows = int(min(CHUNK_ROWS, max(_LEAST_ROWS, CHUNK_BYTES / max(layout.row_bytes, 1))))
+    images = [name for name, kind in types.items() if kind == "image"]
+    unread = [name for name in images if name in layout.complete]
     waiting: list[pl.DataFrame] = []
-    held = 0
-    for frame in _batches(partitions, names, rows):
-        images = [name for name, kind in types.items() if kind == "image" and name not in unread]
-        prepared = frame.with_columns(
-            *(_presence(name) for name in images), *(pl.lit(value=True).alias(name) for name in unread)
-        ).select(ROW, *types)
-        if held + prepared.height > rows and waiting:
+    rows, size = 0, 0
+    for batch in _batches(partitions, [ROW, *(name for name in types if name not in unread)]):
+        if waiting and (rows + batch.num_rows > CHUNK_ROWS or size + batch.nbytes > CHUNK_BYTES):
             yield pl.concat(waiting)
-            waiting, held = [], 0
-        waiting.append(prepared)
-        held += prepared.height
+            waiting, rows, size = [], 0, 0
+        frame = pl.DataFrame(batch)
+        frame = frame.with_columns(pl.lit(value=True).alias(name) for name in unread)
+        waiting.append(present(frame, [name for name in images if name not in unread]).select(ROW, *types))
+        rows += batch.num_rows
+        size += batch.nbytes
     if waiting:
         yield pl.concat(waiting)
 
 
-def _batches(partitions: Sequence[Path], names: list[str], rows: int) -> Iterator[pl.DataFrame]:
+def _batches(partitions: Sequence[Path], names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Small pieces: a file can say a long text once and repeat it in every record, so footers do not tell its size."""
     for path in partitions:
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=names):
-                frame = pl.from_arrow(batch)
-                if isinstance(frame, pl.DataFrame):
-                    yield frame
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names)
 
 
 def _presence(name: str) -> pl.Expr:

@@ -82,7 +82,7 @@ class Evaluator:
         from great_expectations.execution_engine import PandasExecutionEngine
         from great_expectations.validator.validator import Validator
 
-        engine = PandasExecutionEngine()
+        engine = PandasExecutionEngine(caching=False)
         engine.load_batch_data("chunk", frame)
         validator = Validator(execution_engine=engine, data_context=self._context)
         outcomes: dict[int, Outcome] = {}
@@ -92,6 +92,8 @@ class Evaluator:
                 configurations=[self._configurations[index] for index in indices],
                 runtime_configuration={"result_format": _ROWS if rows else _COUNTS, "catch_exceptions": True},
             )
+        # The engine and its data hold each other: without this every chunk would stay until Python looks for cycles.
+        engine.batch_manager.batch_data_cache.clear()
         for result in results:
             index = result.expectation_config.meta["place"]
             if index in outcomes:

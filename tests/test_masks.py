@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +148,20 @@ def test_a_null_is_in_no_comparison(operator: str) -> None:
     condition = {"type": "comparison", "column": {"name": "i"}, "operator": operator, "parameter": parameter}
     frame = pl.DataFrame({"i": [None]}, schema={"i": pl.Int64})
     assert frame.select(masks.selects(condition)).item() is False
+
+
+def test_great_expectations_does_not_hold_on_to_a_frame_it_has_judged(evaluator: Evaluator) -> None:
+    frame = frames.to_pandas(
+        pl.DataFrame([(1, 0.5, "a", "b", True, None, None)], schema=SCHEMA, orient="row"), [*SCHEMA]
+    )
+    kept = weakref.ref(frame)
+    gc.disable()  # a million records would wait for the collector
+    try:
+        evaluator.run(frame, range(len(SUITE)), rows=True)
+        del frame
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_nan_fails_nothing_but_not_null() -> None:
