@@ -35,9 +35,10 @@ _KINDS = (
 )
 
 
-def unusable_as(kind: Any, column_type: str) -> str:  # noqa: ANN401  pyarrow ships no types
-    """The Arrow type in words if no value of it can ever be a ``column_type``, else nothing."""
-    return "" if _word(kind) in _BECOMES[column_type] else str(kind)[:80]
+def unusable_as(kind: Any, column_type: str | None) -> str:  # noqa: ANN401  pyarrow ships no types
+    """The Arrow type in words if no value of it can ever be a ``column_type`` (None: of any type), else nothing."""
+    becomes = _BECOMES[column_type] if column_type else set().union(*_BECOMES.values())
+    return "" if _word(kind) in becomes else str(kind)[:80]
 
 
 def _word(kind: Any) -> str:  # noqa: ANN401  pyarrow ships no types

@@ -33,6 +33,17 @@ def image_faults(images: Sequence[bytes | None], max_pixels: int) -> list[str | 
             return list(pool.map(lambda image: _fault(image, limit), images))
 
 
+def most_pixels(images: Sequence[bytes]) -> int:
+    """Width times height of the largest of some images that can be decoded."""
+    from PIL import Image
+
+    largest = 0
+    for data in images:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            largest = max(largest, image.width * image.height)
+    return largest
+
+
 def _fault(data: bytes | None, max_pixels: int) -> str | None:
     from PIL import Image
 

@@ -41,7 +41,8 @@ class CsvReader:
     """
 
     file: SourceFile
-    contract: Contract
+    contract: Contract | None
+    """What to read; without one every column is."""
     unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -110,19 +111,23 @@ class CsvReader:
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
             raise InputRefused(f"{self.name}: the header names the column {twice[0]!r} twice")
-        if not set(names) & set(self.contract.all_columns):
+        if self.contract is not None:
+            self._check(names, self.contract)
+        return names
+
+    def _check(self, names: Sequence[str], contract: Contract) -> None:
+        if not set(names) & set(contract.all_columns):
             raise InputRefused(
                 f"{self.name}: none of the contract's columns is in the header {', '.join(names)[:200]!r}",
                 hint="the first line must name the columns, separated by commas",
             )
         for name in names:
-            column = self.contract.all_columns.get(name)
+            column = contract.all_columns.get(name)
             if column is not None and column.type in _UNCARRIED:
                 raise InputRefused(
                     f"{self.name}: column {name!r} is an image, which CSV cannot hold",
                     hint="use Parquet, or a folder of images",
                 )
-        return names
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ class _Slice:
         good = np.ones(self.stop - self.start, dtype=bool)
         good[list(faults)] = False
         offsets = np.flatnonzero(good)
-        wanted = [name for name in self.names if name in self.reader.contract.all_columns]
+        contract = self.reader.contract
+        wanted = [name for name in self.names if contract is None or name in contract.all_columns]
         frame = self._parse(good, int(offsets.size))
         return Loaded({name: (frame[name],) for name in wanted}, offsets, faults)
 

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from lazaretto.contract import Column
 from lazaretto.errors import InputRefused
 from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded
 from lazaretto.records import PARTITION_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lazaretto.contract import Contract
     from lazaretto.records import SourceFile
 
 PIECE_BYTES = 128 * 1024 * 1024
 """Encoded bytes of the images in one piece; one image more may go over it."""
+LABEL_COLUMN = "label"
 PATH_COLUMN = "path"
 """Gets the image's path in the folder, if the contract has a column of that name."""
 
@@ -30,7 +32,8 @@ class ImageFolderReader:
     """Takes the images of one folder apart: the contract's image column gets the bytes, its label the class folder."""
 
     files: Sequence[SourceFile]
-    contract: Contract
+    contract: Contract | None
+    """Which columns get what; without one ``image`` the bytes and ``label`` the class."""
     unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -44,7 +47,8 @@ class ImageFolderReader:
         Raises:
             InputRefused: The contract has no image column, or several.
         """
-        images = [name for name, column in self.contract.all_columns.items() if column.type == "image"]
+        columns = self.contract.all_columns if self.contract else {"image": Column(type="image")}
+        images = [name for name, column in columns.items() if column.type == "image"]
         if len(images) != 1:
             found = f"has {len(images)} image columns" if images else "has no image column"
             raise InputRefused(
@@ -62,11 +66,7 @@ class ImageFolderReader:
             yield self._chunk(piece, images[0])
 
     def _chunk(self, files: list[SourceFile], image: str) -> Chunk:
-        names = [image]
-        if self.contract.label is not None:
-            names.append(self.contract.label)
-        if PATH_COLUMN in self.contract.all_columns:
-            names.append(PATH_COLUMN)
+        names = [image, *self._extra()]
 
         def originals(offsets: Sequence[int]) -> list[bytes]:
             return [files[at].copy.read_bytes() for at in offsets]
@@ -84,11 +84,20 @@ class ImageFolderReader:
         kept = [at for at in range(len(files)) if at not in faults]
         columns = {image: (pl.Series([files[at].copy.read_bytes() for at in kept], dtype=pl.Binary),)}
         paths = [files[at].name for at in kept]
-        if self.contract.label is not None:
-            columns[self.contract.label] = (pl.Series([_class_of(path) for path in paths], dtype=pl.String),)
-        if PATH_COLUMN in self.contract.all_columns:
-            columns[PATH_COLUMN] = (pl.Series(paths, dtype=pl.String),)
+        for name, of_path in self._extra().items():
+            columns[name] = (pl.Series([of_path(path) for path in paths], dtype=pl.String),)
         return Loaded(columns, np.array(kept, dtype=np.int64), faults)
+
+    def _extra(self) -> dict[str, Callable[[str], str | None]]:
+        """Columns beside the image, and how each follows from the path."""
+        if self.contract is None:
+            return {LABEL_COLUMN: _class_of}
+        extra: dict[str, Callable[[str], str | None]] = {}
+        if PATH_COLUMN in self.contract.all_columns:
+            extra[PATH_COLUMN] = str
+        if self.contract.label is not None:
+            extra[self.contract.label] = _class_of
+        return extra
 
 
 def _class_of(path: str) -> str | None:

@@ -32,7 +32,8 @@ class JsonlReader:
     """Takes one file of JSON lines apart. Blank lines are no records."""
 
     file: SourceFile
-    contract: Contract
+    contract: Contract | None
+    """What to read; without one every key is."""
     unusable: Mapping[str, str] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
     """Keys seen so far, in order."""
@@ -50,7 +51,7 @@ class JsonlReader:
         Raises:
             InputRefused: A line too long to be a record, or columns JSON cannot hold.
         """
-        for name, column in self.contract.all_columns.items():
+        for name, column in (self.contract.all_columns if self.contract else {}).items():
             if column.type == "image":
                 raise InputRefused(
                     f"{self.name}: column {name!r} is an image, which JSON lines cannot hold",
@@ -116,7 +117,7 @@ class JsonlReader:
                 self.names.update(dict.fromkeys(record))
         columns = {
             name: series_of([record.get(name) for record in records])
-            for name in self.contract.all_columns
+            for name in (self.contract.all_columns if self.contract else self.names)
             if name in self.names
         }
         return Loaded(columns, np.array(offsets, dtype=np.int64), faults)

@@ -34,7 +34,8 @@ class ParquetReader:
     """
 
     file: SourceFile
-    contract: Contract
+    contract: Contract | None
+    """What to read; without one every column is."""
     unusable: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,11 +63,13 @@ class ParquetReader:
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
             raise InputRefused(f"{self.name} has the column {twice[0]!r} twice")
-        wanted = [name for name in names if name in self.contract.all_columns]
+        columns = self.contract.all_columns if self.contract else dict.fromkeys(names)
+        wanted = [name for name in names if name in columns]
         if not wanted:
             raise InputRefused(f"{self.name} has none of the contract's columns; it has {', '.join(names)[:200]!r}")
         for name in wanted:
-            found = unusable_as(schema.field(name).type, self.contract.all_columns[name].type)
+            column = columns[name]
+            found = unusable_as(schema.field(name).type, column.type if column else None)
             if found:
                 self.unusable[name] = found
         return wanted
@@ -89,10 +92,11 @@ class _Piece:
             for name in self.wanted:
                 column = self.batch.column(name)
                 if name in self.reader.unusable:
-                    expected = self.reader.contract.all_columns[name].type
-                    words = f"{name}: {self.reader.unusable[name]} where the contract says {expected}"
-                    present = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-                    faults.update((at, words) for at in present.tolist() if at not in faults)
+                    if self.reader.contract is not None:
+                        expected = self.reader.contract.all_columns[name].type
+                        words = f"{name}: {self.reader.unusable[name]} where the contract says {expected}"
+                        present = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+                        faults.update((at, words) for at in present.tolist() if at not in faults)
                     columns[name] = (pl.Series(name, [None] * len(column), dtype=pl.Null),)
                 else:
                     columns[name] = (series_from(column, name),)

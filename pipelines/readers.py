@@ -29,7 +29,7 @@ _ORIGINALS = {ROW: pl.UInt64(), "file": pl.String(), "original": pl.Binary()}
 _READERS = {"csv": CsvReader, "jsonl": JsonlReader, "parquet": ParquetReader}
 
 
-def readers_of(batch: Batch, contract: Contract) -> Iterator[Reader]:
+def readers_of(batch: Batch, contract: Contract | None) -> Iterator[Reader]:
     """One reader for each file, one for all images of a folder; in the order of the batch."""
     for root, files in groupby(batch.files, key=lambda file: file.root):
         if root:
