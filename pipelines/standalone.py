@@ -46,7 +46,7 @@ def scan_files(
         work = Path(name)
         judged = judge(paths, contract, work, options, on_step=on_step, on_rows=on_rows)
         on_step("report")
-        render_report(work)
+        render_report(work, contract)
         for output in OUTPUTS:
             shutil.move(work / output, out / output)
     return judged.summary
