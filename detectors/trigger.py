@@ -114,9 +114,12 @@ class TriggerScorer:
     names: tuple[str, ...]
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) largest standardised lift among the record's tokens, at least 0; NaN for an unknown label."""
+        """(rows,) half the square of the largest standardised lift, at least 0; NaN for an unknown label.
+
+        Half the square is minus the logarithm of a normal tail, up to smaller terms: a tail that can be extrapolated.
+        """
         best, _ = self._strongest(views)
-        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best)
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best**2 / 2)
 
     def explain(self, views: Views) -> list[str]:
         """The token, how many records carry it with this label, and how many would by chance."""
