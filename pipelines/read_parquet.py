@@ -171,6 +171,11 @@ def _piece_rows(metadata: Any) -> int:  # noqa: ANN401  pyarrow ships no types
 def _refusing(name: str) -> Iterator[None]:
     try:
         yield
+    except MemoryError as error:
+        raise InputRefused(
+            f"{name} needs more memory than there is: {' '.join(str(error).split())[:100]}",
+            hint="it unpacks to far more than its size; write it in smaller row groups",
+        ) from error
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
         text = " ".join(str(error).split())[:200]
         raise InputRefused(f"{name} is no readable Parquet file: {text}", hint="was it copied in full?") from error
