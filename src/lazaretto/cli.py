@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lazaretto import cli_workspace
 from lazaretto.errors import LazarettoError, UsageError
 
 app = typer.Typer(
@@ -84,6 +85,19 @@ def scan(
         cli_shown.show_summary(summary, report=str(out / "report.html"))
     if summary["hold"]:
         raise typer.Exit(3)
+
+
+for command in (
+    cli_workspace.init,
+    cli_workspace.ingest,
+    cli_workspace.nightly,
+    cli_workspace.serve,
+    cli_workspace.gate,
+    cli_workspace.status,
+    cli_workspace.report,
+):
+    app.command()(command)
+contract_app.command("show")(cli_workspace.contract_show)
 
 
 def main() -> None:

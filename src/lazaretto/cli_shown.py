@@ -105,6 +105,12 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
         shown.print(f"  report: {_escaped(report)}")
 
 
+def print_lines(*lines: str) -> None:
+    """Lines of plain text, control characters of a user's data replaced."""
+    for line in lines:
+        console().print(_escaped(line))
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A plain table; numbers right-aligned."""
     from rich.table import Table

@@ -1,0 +1,170 @@
+"""The Prefect flows: thin, few coarse tasks. What is true stands in the ledger; a run's state only says how it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.logging import get_run_logger
+
+from lazaretto.config import find_workspace
+from lazaretto.errors import LazarettoError
+from lazaretto.pipelines.ingest import IngestResult, ingest, scan_judge
+from lazaretto.pipelines.nightly import Outcome, nightly
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TAGS = ["lazaretto"]
+_LIMIT = "lazaretto-{dataset}"
+"""Name of the concurrency limit that lets one batch of a data set through at a time, on any worker."""
+
+
+def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401  Prefect's own objects
+    """A refused input or a broken contract is an answer, not an accident: running again would only repeat it."""
+    try:
+        state.result()
+    except LazarettoError:
+        return False
+    except Exception:  # noqa: BLE001  anything else may be a lost mount, a killed worker, a full disk that was cleaned
+        return True
+    return False
+
+
+@task(
+    name="ingest batch",
+    task_run_name="ingest {dataset}",
+    tags=TAGS,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=_worth_a_retry,
+    persist_result=False,
+)
+def ingest_batch(workspace: str, dataset: str, files: Sequence[str], seed: int, device: str) -> IngestResult:
+    """Everything from snapshot to checkpoint, as one task: the engine's own journal makes it safe to run again."""
+    logger = get_run_logger()
+    with concurrency(_LIMIT.format(dataset=dataset), occupy=1):
+        return ingest(
+            find_workspace(workspace),
+            files,
+            dataset,
+            judge=scan_judge(seed, device),
+            on_step=lambda step: logger.info("%s: %s", dataset, step),
+        )
+
+
+@task(name="publish artifacts", task_run_name="artifacts of {result.batch}", tags=TAGS, persist_result=False)
+def publish_artifacts(result: IngestResult) -> None:
+    """A table with the counts and a link to the report, beside the run."""
+    key = f"{result.dataset}-{result.batch}".lower().replace("_", "-").replace(".", "-")
+    create_table_artifact(
+        key=f"{key}-summary",
+        table=[{"what": name, "records": count} for name, count in result.counts.items()],
+        description=f"{result.dataset}, batch {result.batch}: {'held' if result.held else 'admitted'}",
+    )
+    report = result.folder / "report.html"
+    if report.exists():
+        create_link_artifact(key=f"{key}-report", link=report.resolve().as_uri(), link_text=f"report of {result.batch}")
+
+
+@flow(
+    name="lazaretto-ingest",
+    flow_run_name="ingest-{dataset}",
+    description="One batch: snapshot, parse, validate, score, decide, store or quarantine, attest.",
+    persist_result=False,
+)
+def ingest_flow(
+    workspace: str, dataset: str, files: list[str] | None = None, seed: int = 0, device: str = "auto"
+) -> dict[str, Any]:
+    """Ingest one batch of a data set.
+
+    Args:
+        workspace: The workspace's folder, as the worker sees it.
+        dataset: Whose contract applies.
+        files: What to ingest; what waits in the landing folder by default.
+        seed: Fixes everything that is drawn.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        The batch's id, counts and state, as plain values.
+    """
+    _limit(dataset)
+    result = ingest_batch(workspace, dataset, files or [], seed, device)
+    publish_artifacts(result)
+    return {
+        "dataset": result.dataset,
+        "batch": result.batch,
+        "held": result.held,
+        "already": result.already,
+        "counts": result.counts,
+        "version": result.version,
+        "folder": str(result.folder),
+    }
+
+
+@flow(
+    name="lazaretto-nightly",
+    flow_run_name="nightly",
+    description="Every data set once: ingest what waits, then trend and drift.",
+    persist_result=False,
+)
+def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[dict[str, Any]]:
+    """Run one night; fails at its end if a data set was refused or failed, held batches do not fail it.
+
+    Raises:
+        LazarettoError: Naming the data sets that could not be judged, after all the others were.
+    """
+    place = find_workspace(workspace)
+
+    def take(dataset: str) -> IngestResult:
+        _limit(dataset)
+        result = ingest_batch(workspace, dataset, [], seed, device)
+        publish_artifacts(result)
+        return result
+
+    outcomes = nightly(place, take=take)
+    create_markdown_artifact(
+        key="lazaretto-nightly", markdown=as_markdown(outcomes), description="the night at a glance"
+    )
+    broken = [outcome for outcome in outcomes if outcome.state in ("refused", "failed")]
+    if broken:
+        raise LazarettoError("; ".join(f"{outcome.dataset}: {outcome.sentence}" for outcome in broken))
+    return [outcome.as_json() for outcome in outcomes]
+
+
+def as_markdown(outcomes: Sequence[Outcome]) -> str:
+    """The night as a table, with what drifted or stands out below it."""
+    lines = ["| data set | state | what happened |", "|---|---|---|"]
+    lines += [f"| {o.dataset} | {o.state} | {o.sentence.replace('|', '/')} |" for o in outcomes]
+    for outcome in outcomes:
+        moved = [f"{row['column']} ({row['psi']:.2f})" for row in outcome.drift if row["drifted"]]
+        if moved:
+            lines.append(f"\n**{outcome.dataset}** drifted in {', '.join(moved[:5])} (population stability index).")
+        last = outcome.trend[-1] if outcome.trend else None
+        if last and last["unusual"] is not None and last["unusual"] < 1e-3:  # noqa: PLR2004  once in three years
+            lines.append(f"\n**{outcome.dataset}**: {last['suspects']} suspects are more than its history explains.")
+    return "\n".join(lines) + "\n"
+
+
+def serve_nightly(workspace: Path, cron: str) -> None:
+    """Serve the nightly flow on a schedule, and ingest for runs asked for, until interrupted."""
+    from prefect import serve
+
+    shared = {"workspace": str(workspace.resolve())}
+    serve(
+        nightly_flow.to_deployment(name="nightly", cron=cron, parameters=shared, tags=TAGS, concurrency_limit=1),
+        ingest_flow.to_deployment(name="ingest", parameters={**shared, "dataset": ""}, tags=TAGS),
+        pause_on_shutdown=False,
+        print_starting_message=True,
+        limit=1,
+    )
+
+
+def _limit(dataset: str) -> None:
+    """One batch of a data set at a time: make sure the limit is there, an absent one would limit nothing."""
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(_LIMIT.format(dataset=dataset), 1)

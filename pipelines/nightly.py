@@ -1,0 +1,95 @@
+"""One night: everything that waits is ingested, the store is verified, trend and drift are written down.
+
+One data set's trouble does not keep the others waiting: it becomes that data set's outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lazaretto.errors import LazarettoError
+from lazaretto.pipelines.drift import drift
+from lazaretto.pipelines.ingest import IngestResult, ingest
+from lazaretto.pipelines.landing import waiting
+from lazaretto.pipelines.trend import trend
+from lazaretto.records import OnRows, OnStep, no_rows, no_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lazaretto.config import Workspace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the night brought one data set."""
+
+    dataset: str
+    state: str
+    """admitted, held, nothing (arrived), refused or failed."""
+    sentence: str
+    result: IngestResult | None = None
+    trend: list[dict[str, Any]] = field(default_factory=list)
+    """Recent batches, oldest first; see `lazaretto.pipelines.trend`."""
+    drift: list[dict[str, Any]] = field(default_factory=list)
+    """Columns of the newest admitted batch against all admitted before; see `lazaretto.pipelines.drift`."""
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        content = asdict(self)
+        if self.result is not None:
+            content["result"]["folder"] = str(self.result.folder)
+        return content
+
+
+def nightly(
+    workspace: Workspace,
+    *,
+    take: Callable[[str], IngestResult] | None = None,
+    on_step: OnStep = no_step,
+    on_rows: OnRows = no_rows,
+) -> list[Outcome]:
+    """Run one night over every data set that has a contract.
+
+    Args:
+        workspace: The workspace.
+        take: Ingests what waits for a data set; the plain engine by default, a Prefect task in the flow.
+        on_step: Called with ``DATASET: STEP``.
+        on_rows: Called with the number of records just handled.
+
+    Returns:
+        One outcome per data set, by name.
+    """
+    contracts = {path.stem for path in (workspace.root / "contracts").glob("*.yaml")}
+    arrived = set(waiting(workspace))
+
+    def plainly(name: str) -> IngestResult:
+        return ingest(workspace, [], name, on_step=lambda step: on_step(f"{name}: {step}"), on_rows=on_rows)
+
+    names = sorted(contracts | arrived)
+    return [_night(workspace, n, take or plainly) if n in arrived else _quiet(workspace, n) for n in names]
+
+
+def _quiet(workspace: Workspace, dataset: str) -> Outcome:
+    return Outcome(dataset, "nothing", "nothing arrived", trend=trend(workspace, dataset))
+
+
+def _night(workspace: Workspace, dataset: str, take: Callable[[str], IngestResult]) -> Outcome:
+    try:
+        result = take(dataset)
+    except LazarettoError as error:
+        state = "refused" if error.exit_code == 4 else "failed"  # noqa: PLR2004  the exit code of a refused input
+        return Outcome(dataset, state, error.message, trend=trend(workspace, dataset), exit_code=error.exit_code)
+    counts = result.counts
+    sentence = (
+        f"{counts['arrived']:,} arrived = {counts['admitted']:,} admitted + {counts['quarantined']:,} quarantined + "
+        f"{counts['rejected']:,} rejected"
+    )
+    if result.held:
+        reason = f"{sentence}; held: {'; '.join(result.hold_reasons)}"
+        return Outcome(dataset, "held", reason, result, trend(workspace, dataset), exit_code=3)
+    return Outcome(
+        dataset, "admitted", sentence, result, trend(workspace, dataset), drift(workspace, dataset, result.batch)
+    )
