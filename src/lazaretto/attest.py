@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lazaretto.durable import write_durably
+from lazaretto.durable import file_mode_like, make_folder, write_durably
 from lazaretto.errors import IntegrityViolated
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lazaretto:store-version:v1"
 SUFFIX = ".dsse.json"
+ADMISSION = "admission"
+"""Kind: what a batch's judging admitted."""
+RELEASE = "release"
+"""Kind: single records a person released from quarantine."""
+BATCH_RELEASE = "batch-release"
+"""Kind: what waited only because its batch was held, released as a whole."""
+WHOLE_BATCH = (ADMISSION, BATCH_RELEASE)
 NOTHING = "0" * 64
 """Digest named by the first attestation of a data set as the one before it."""
 
@@ -59,7 +66,7 @@ class Attestation:
     version: int
     """Version of the Delta table."""
     kind: str
-    """``admission`` of a batch or ``release`` from quarantine."""
+    """`ADMISSION`, `RELEASE` or `BATCH_RELEASE`."""
     unit: str
     """Batch or release id; also the Delta application transaction."""
     batch: str
@@ -172,7 +179,8 @@ def unseal(path: Path, payload_type: str, key: Ed25519PublicKey) -> bytes:
 def sign(folder: Path, attestation: Attestation, key: Ed25519PrivateKey) -> Path:
     """Sign an attestation and put it into its data set's folder; gives the file."""
     path = folder / f"{attestation.epoch:06}{SUFFIX}"
-    write_durably(path, seal(attestation.payload(), PAYLOAD_TYPE, key))
+    make_folder(folder)
+    write_durably(path, seal(attestation.payload(), PAYLOAD_TYPE, key), mode=file_mode_like(folder))
     return path
 
 

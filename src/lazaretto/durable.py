@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+_READABLE = 0o644
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -23,6 +25,17 @@ def make_folder(path: Path) -> None:
     for folder in [*reversed(path.parents), path]:
         if not folder.is_dir():
             folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def file_mode_like(folder: Path) -> int:
+    """Mode for a new file that is to be readable by whoever may look into its folder."""
+    return stat.S_IMODE(folder.stat().st_mode) & _READABLE | PRIVATE_FILE
+
+
+def make_folder_like_parent(path: Path) -> None:
+    """Make one folder with the mode of the one it lies in."""
+    path.mkdir(exist_ok=True)
+    path.chmod(stat.S_IMODE(path.parent.stat().st_mode))
 
 
 def write_durably(path: Path, content: bytes, *, mode: int = PRIVATE_FILE) -> None:

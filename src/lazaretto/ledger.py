@@ -5,6 +5,7 @@ A change and its audit entry are one transaction: no audit entry, no change.
 
 from __future__ import annotations
 
+import getpass
 import hmac
 import json
 from contextlib import contextmanager
@@ -20,13 +21,14 @@ from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
 from lazaretto.errors import IntegrityViolated
 from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
-from lazaretto.tables import AuditRow, DiscardRow
+from lazaretto.tables import AuditRow, DiscardRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sqlalchemy.engine import Engine
 
+    from lazaretto.attest import Attestation
     from lazaretto.config import Workspace
 
 
@@ -133,6 +135,24 @@ def checkpoint(ledger: Ledger) -> None:
             if before.size == last.seq:
                 return
         write_checkpoint(workspace, Checkpoint(origin, last.seq, last.hash), private_key(workspace.keys, AUDIT))
+
+
+def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str) -> None:
+    """Write down that a training run reads a store version; once for each run and version.
+
+    Raises:
+        UsageError: The ledger cannot be written or the audit key not be used: then the run may not begin.
+    """
+    where = (RunRow.run == run, RunRow.dataset == attestation.dataset, RunRow.version == attestation.version)
+    with open_ledger(workspace) as ledger:
+        with ledger.writing() as session:
+            if session.scalar(select(RunRow.id).where(*where)) is None:
+                facts = {"version": attestation.version, "epoch": attestation.epoch}
+                row = RunRow(run=run, dataset=attestation.dataset, attestation=attestation.digest, at=at, **facts)
+                session.add(row)
+                detail = {**facts, "attestation": attestation.digest}
+                append_audit(session, Entry(0, at, getpass.getuser(), "run.passed", attestation.dataset, run, detail))
+        checkpoint(ledger)
 
 
 def remember_discarded(

@@ -1,0 +1,287 @@
+"""The main job: a batch arrives, is judged, and goes where its verdicts say. Plain Python: Prefect only schedules."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lazaretto.attest import ADMISSION
+from lazaretto.config import dataset_lock
+from lazaretto.contract import load_contract
+from lazaretto.durable import make_folder, sync_tree, writable
+from lazaretto.errors import UsageError
+from lazaretto.keys import master_key
+from lazaretto.ledger import discarded, open_ledger
+from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
+from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
+from lazaretto.pipelines.publish import (
+    HOLD,
+    Plan,
+    abandon,
+    begin,
+    carry_out,
+    next_epoch,
+    prepare,
+    recover,
+)
+from lazaretto.quarantine import Content, Identity, seal_batch
+from lazaretto.records import OnRows, OnStep, no_rows, no_step
+from lazaretto.store import check_columns, ensure_table, write_files
+from lazaretto.table import open_table
+from lazaretto.tables import BatchRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lazaretto.attest import StoreFile
+    from lazaretto.config import Workspace
+    from lazaretto.contract import Contract
+    from lazaretto.ledger import Ledger
+    from lazaretto.pipelines.scan import Judged
+    from lazaretto.records import Batch
+
+STEPS = ("keep", "quarantine", "files", "prepare")
+"""Steps between judging and `publish.carry_out`."""
+_NO_FILES: tuple[StoreFile, ...] = ()
+KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html")
+"""What stays of a judging, in ``state/batches/ID/``."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a judge is to tell and to ask."""
+
+    on_batch: Callable[[Batch], None]
+    """Called once the batch is known, before anything is judged; what it raises ends the judging."""
+    refuse: Callable[[Sequence[str]], set[str]]
+    """Of the given content digests, those an analyst discarded before."""
+    on_step: OnStep = no_step
+    on_rows: OnRows = no_rows
+
+
+class Judge(Protocol):
+    """Judges files into a folder; see `lazaretto.pipelines.scan.judge`."""
+
+    def __call__(self, files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> Judged:
+        """Judge ``files`` against ``contract``, writing everything below ``into``."""
+        ...
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What became of a batch."""
+
+    dataset: str
+    batch: str
+    held: bool
+    counts: dict[str, int]
+    """arrived, admitted, quarantined, rejected, suspects, files."""
+    hold_reasons: tuple[str, ...]
+    version: int | None
+    """Store version that holds what was admitted; none when nothing was."""
+    epoch: int | None
+    folder: Path
+    """Verdicts, evidence, summary and report."""
+    ingested_at: str
+    already: bool = False
+    """The same bytes were ingested before; nothing was changed now."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the judging wrote into ``summary.json``."""
+        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        return content
+
+
+class _AlreadyIngested(Exception):  # noqa: N818  ends a judging, is no error
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch.id)
+        self.batch = batch
+
+
+def scan_judge(seed: int = 0, device: str = "auto", trusted: tuple[str, ...] = ()) -> Judge:
+    """The judge that is used by default: `lazaretto.pipelines.scan.judge`."""
+
+    def run(files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> Judged:
+        from lazaretto.dashboards.report import render_report
+        from lazaretto.pipelines.scan import Options, judge
+
+        options = Options(seed, device, trusted, refuse_digests=hooks.refuse, on_batch=hooks.on_batch)
+        judged = judge(files, contract, into, options, on_step=hooks.on_step, on_rows=hooks.on_rows)
+        hooks.on_step("report")
+        render_report(judged.folder)
+        return judged
+
+    return run
+
+
+def ingest(
+    workspace: Workspace,
+    files: Sequence[str | Path],
+    dataset: str,
+    *,
+    judge: Judge | None = None,
+    on_step: OnStep = no_step,
+    on_rows: OnRows = no_rows,
+    now: datetime | None = None,
+) -> IngestResult:
+    """Judge one batch and carry out its verdicts.
+
+    Args:
+        workspace: Where everything lies.
+        files: Files, folders or globs; none takes everything that waits in ``landing/DATASET/`` as one batch.
+        dataset: Whose contract applies.
+        judge: What judges; `scan_judge` by default.
+        on_step: Called with the name of each step before it starts.
+        on_rows: Called with the number of records just handled.
+        now: The time to write down; the clock's by default.
+
+    Raises:
+        UsageError: No contract, no files, another process at work, a full disk.
+        InputRefused: A file is no data file. Nothing was changed.
+        IntegrityViolated: Store, attestations or audit log were tampered with. Nothing was changed.
+    """
+    contract = load_contract(workspace.contract(dataset))
+    if contract.dataset != dataset:
+        raise UsageError(f"{contract.path} is the contract of {contract.dataset!r}, not of {dataset!r}")
+    at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    with writable(workspace.state), dataset_lock(workspace, dataset), open_ledger(workspace) as ledger:
+        finished = recover(workspace, ledger, dataset, on_step)
+        run = _Run(workspace, ledger, contract, at, finished.unit if finished else None)
+        paths = [Path(file) for file in files]
+        if not paths and finished is not None and not has_landed(workspace, dataset):
+            return run.result(
+                finished.batch, already=False
+            )  # killed just after its files had been taken from the landing folder
+        hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows)
+        return run.ingest(paths or [landed(workspace, dataset)], judge or scan_judge(), hooks)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One ingest under way; the data set is locked and nothing interrupted is left."""
+
+    workspace: Workspace
+    ledger: Ledger
+    contract: Contract
+    at: str
+    finished: str | None
+    """The interrupted publication that was just finished."""
+
+    @property
+    def dataset(self) -> str:
+        return self.contract.dataset
+
+    def ingest(self, paths: list[Path], judge: Judge, hooks: Hooks) -> IngestResult:
+        store = self.workspace.store(self.dataset)
+        table = open_table(store)
+        if table is not None:
+            check_columns(store, table, self.contract)
+        try:
+            judged = judge(paths, self.contract, self.workspace.work(self.dataset), hooks)
+            hooks.on_batch(judged.parsed.batch)
+            plan = self.plan(judged, hooks.on_step)
+        except _AlreadyIngested as known:
+            clear_landing(self.workspace, self.dataset, from_landing(self.workspace, known.batch))
+            abandon(self.workspace, self.ledger, self.dataset)
+            return self.result(known.batch.id, already=known.batch.id != self.finished)
+        except BaseException:
+            abandon(self.workspace, self.ledger, self.dataset)
+            raise
+        carry_out(self.workspace, self.ledger, plan, hooks.on_step)
+        return self.result(plan.batch, already=False)
+
+    def plan(self, judged: Judged, on_step: OnStep) -> Plan:
+        """Bring everything that is to be published to its place, then write down how to publish it."""
+        workspace, batch = self.workspace, judged.parsed.batch
+        counted = account(judged)
+        on_step("keep")
+        begin(workspace, self.dataset, batch.id)
+        digests = keep(judged.folder, workspace.batch(batch.id))
+        on_step("quarantine")
+        identity = Identity(self.dataset, batch.id)
+        content = Content(decided(judged, "quarantine"), judged.parsed.rejects, batch.files)
+        sealed = seal_batch(workspace.quarantine(*identity), identity, master_key(workspace.keys), content)
+        on_step("files")
+        base, files = -1, _NO_FILES
+        if counted.admitted:
+            base = ensure_table(workspace.store(self.dataset), self.contract)
+            admitted = decided(judged, "admit")
+            files = write_files(workspace.store(self.dataset), batch.id, batch.id, admitted, self.contract)
+        counted.check_written(sum(file.rows for file in files), sealed.manifest.records, sealed.manifest.rejects)
+        plan = Plan(
+            kind=HOLD if counted.hold_reasons else ADMISSION,
+            workspace=workspace.id,
+            dataset=self.dataset,
+            unit=batch.id,
+            batch=batch.id,
+            actor=getpass.getuser(),
+            at=self.at,
+            base=base,
+            epoch=next_epoch(workspace, self.dataset) if files else 0,
+            files=files,
+            counts={**counted.counts(), "files": len(batch.files)},
+            digests={**digests, **contract_digests(self.contract), "quarantine": sealed.digest},
+            hold_reasons=counted.hold_reasons,
+            landing=from_landing(workspace, batch),
+        )
+        on_step("prepare")
+        prepare(workspace, plan)
+        return plan
+
+    def stop_if_known(self, batch: Batch) -> None:
+        """End the judging of a batch that was ingested before.
+
+        Raises:
+            _AlreadyIngested: It was.
+        """
+        with self.ledger.reading() as session:
+            if session.get(BatchRow, batch.id) is not None:
+                raise _AlreadyIngested(batch)
+
+    def refuse(self, digests: Sequence[str]) -> set[str]:
+        """Of these records, those that were discarded before."""
+        return discarded(self.ledger, self.dataset, digests)
+
+    def result(self, batch: str, *, already: bool) -> IngestResult:
+        """What the ledger says about a batch."""
+        with self.ledger.reading() as session:
+            row = session.get_one(BatchRow, batch)
+            names = ("arrived", "admitted", "quarantined", "rejected", "suspects", "files")
+            reasons = tuple(json.loads(row.hold_reasons))
+            return IngestResult(
+                dataset=row.dataset,
+                batch=row.id,
+                held=bool(reasons),
+                counts={name: getattr(row, name) for name in names},
+                hold_reasons=reasons,
+                version=row.version,
+                epoch=row.epoch,
+                folder=self.workspace.batch(row.id),
+                ingested_at=row.ingested_at,
+                already=already,
+            )
+
+
+def keep(judged: Path, folder: Path) -> dict[str, str]:
+    """Move what stays of a judging to the batch's folder; gives the SHA-256 of verdicts and evidence."""
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    for name in KEPT:
+        if (judged / name).exists():
+            shutil.copyfile(judged / name, folder / name)
+    sync_tree(folder)
+    paths = {"verdicts": folder / VERDICTS, "evidence": folder / EVIDENCE}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+
+
+def contract_digests(contract: Contract) -> dict[str, str]:
+    """SHA-256 of the contract and of its policy alone."""
+    policy = json.dumps(contract.policy.model_dump(mode="json"), sort_keys=True).encode()
+    return {"contract": contract.digest, "policy": hashlib.sha256(policy).hexdigest()}

@@ -1,0 +1,247 @@
+"""The one way into the training store: a plan is written down and signed, then carried out step by step.
+
+Every step can be done again without harm, so a process killed anywhere is finished by the next one that touches the
+data set: it finds the plan in the journal and goes on. Up to the plan nothing has happened; from there on nothing is
+decided any more. Order: store files are on the disk, plan, Delta commit, attestation, ledger and audit entry in one
+transaction, checkpoint, then the scratch files and what waited in the landing folder go.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lazaretto import attest
+from lazaretto.attest import NOTHING, Attestation, Chain, StoreFile, canonical_json, digest_of_files
+from lazaretto.durable import sync_folder, write_durably
+from lazaretto.errors import IntegrityViolated
+from lazaretto.keys import PUBLISHER, private_key, public_key
+from lazaretto.ledger import checkpoint
+from lazaretto.pipelines.landing import clear_landing
+from lazaretto.pipelines.record import record
+from lazaretto.records import OnStep, no_step
+from lazaretto.store import commit, log_files, sweep
+from lazaretto.table import active_files, open_table
+from lazaretto.tables import BatchRow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lazaretto.config import Workspace
+    from lazaretto.ledger import Ledger
+
+JOURNAL_TYPE = "application/vnd.lazaretto.journal+json"
+HOLD = "hold"
+"""Kind of a plan beside those of attestations: the batch waits as a whole, nothing enters the store."""
+STEPS = ("commit", "attest", "ledger", "checkpoint", "clean")
+"""The steps of `carry_out`; the first two are passed over when nothing enters the store."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is needed to finish a publication, whatever is left of the process that began it."""
+
+    kind: str
+    """`HOLD`, or the kind of the attestation to come."""
+    workspace: str
+    dataset: str
+    unit: str
+    """Batch or release id."""
+    batch: str
+    actor: str
+    at: str
+    """UTC, ISO 8601."""
+    base: int = -1
+    """Store version before; -1 when nothing enters the store."""
+    epoch: int = 0
+    """Epoch of the attestation to come; 0 when nothing enters the store."""
+    files: tuple[StoreFile, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of contract, policy, verdicts, evidence, quarantine manifest."""
+    hold_reasons: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    """Cases a release decides."""
+    reason: str = ""
+    """Why a person released."""
+    landing: tuple[tuple[str, str], ...] = ()
+    """Path, relative to the workspace, and SHA-256 of files to take out of the landing folder."""
+
+
+def read_chain(workspace: Workspace, dataset: str) -> Chain:
+    """A data set's attestations, verified.
+
+    Raises:
+        IntegrityViolated: One is missing, altered or forged.
+    """
+    key = public_key(workspace.keys, PUBLISHER)
+    return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
+
+
+def check_head(workspace: Workspace, chain: Chain) -> None:
+    """Refuse to build on a store that is not the one the newest attestation describes.
+
+    Raises:
+        IntegrityViolated: A commit was added, taken away or changed.
+    """
+    folder = workspace.store(chain.dataset)
+    table = open_table(folder)
+    head = chain.head
+    if head is None:
+        if table is not None and active_files(table):
+            raise IntegrityViolated(f"the store {folder} holds files but nothing was ever published there")
+        return
+    if table is None or table.version() != head.version:
+        found = "gone" if table is None else f"at version {table.version()}"
+        raise IntegrityViolated(
+            f"the store {folder} is {found}; the newest attestation is of version {head.version}",
+            hint="lazaretto verify says what is wrong; restore the store from a backup",
+        )
+    attested = {path: file.size for path, file in chain.files(head.epoch).items()}
+    if active_files(table) != attested:
+        raise IntegrityViolated(f"the store {folder} is not made of the files that were attested")
+
+
+def next_epoch(workspace: Workspace, dataset: str) -> int:
+    """Epoch of the attestation that comes next."""
+    head = read_chain(workspace, dataset).head
+    return head.epoch + 1 if head else 1
+
+
+def begin(workspace: Workspace, dataset: str, batch: str) -> None:
+    """Note which batch is being brought to its places, so that they are known if that is not finished."""
+    write_durably(_begun(workspace, dataset), batch.encode())
+
+
+def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
+    """Take back what was brought to its place for a batch that will not be published, and the scratch files."""
+    marker = _begun(workspace, dataset)
+    if marker.exists() and not workspace.journal(dataset).exists():
+        batch = marker.read_text(encoding="utf-8")
+        with ledger.reading() as session:
+            published = session.get(BatchRow, batch) is not None
+        if batch and not published:
+            for folder in (workspace.batch(batch), workspace.quarantine(dataset, batch)):
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(folder.with_name(f".{folder.name}.part"), ignore_errors=True)
+            shutil.rmtree(workspace.store(dataset) / batch, ignore_errors=True)
+        marker.unlink()
+    shutil.rmtree(workspace.work(dataset), ignore_errors=True)
+
+
+def prepare(workspace: Workspace, plan: Plan) -> None:
+    """Write a plan down. From here on it will be carried out, by whoever comes next."""
+    payload = canonical_json(asdict(plan))
+    envelope = attest.seal(payload, JOURNAL_TYPE, private_key(workspace.keys, PUBLISHER))
+    write_durably(workspace.journal(plan.dataset), envelope)
+
+
+def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep = no_step) -> Plan | None:
+    """Finish what an interrupted process began, and clear what it left; gives the plan it had, if any.
+
+    The caller holds the data set's lock.
+
+    Raises:
+        IntegrityViolated: The journal or the store was tampered with in the meantime.
+    """
+    plan = None
+    if workspace.journal(dataset).exists():
+        plan = _read_plan(workspace, dataset)
+        carry_out(workspace, ledger, plan, on_step)
+    chain = read_chain(workspace, dataset)
+    check_head(workspace, chain)
+    abandon(workspace, ledger, dataset)
+    sweep(workspace.store(dataset), {attestation.unit for attestation in chain.attestations})
+    checkpoint(ledger)
+    return plan
+
+
+def carry_out(workspace: Workspace, ledger: Ledger, plan: Plan, on_step: OnStep = no_step) -> Attestation | None:
+    """Do what a plan says, leaving out what is done already; gives the attestation when something entered the store.
+
+    Raises:
+        IntegrityViolated: The store is not what the plan was made for.
+    """
+    attestation = None
+    if plan.files:
+        on_step("commit")
+        modified = int(datetime.fromisoformat(plan.at).timestamp() * 1000)
+        version = commit(workspace.store(plan.dataset), plan.unit, plan.base, plan.files, modified)
+        on_step("attest")
+        attestation = _attest(workspace, plan, version)
+    on_step("ledger")
+    with ledger.writing() as session:
+        record(session, workspace, plan, attestation)
+    on_step("checkpoint")
+    checkpoint(ledger)
+    on_step("clean")
+    _clean(workspace, plan)
+    return attestation
+
+
+def _attest(workspace: Workspace, plan: Plan, version: int) -> Attestation:
+    chain = read_chain(workspace, plan.dataset)
+    head = chain.head
+    if head is not None and head.epoch == plan.epoch:
+        if head.unit != plan.unit:
+            raise IntegrityViolated(f"epoch {plan.epoch} of {plan.dataset} is of {head.unit}, not of {plan.unit}")
+        return head
+    epoch = head.epoch if head else 0
+    if epoch + 1 != plan.epoch:
+        raise IntegrityViolated(
+            f"the newest attestation of {plan.dataset} is {epoch} where {plan.epoch - 1} was expected"
+        )
+    active = [*chain.files(epoch).values(), *plan.files]
+    attestation = Attestation(
+        workspace=workspace.id,
+        dataset=plan.dataset,
+        epoch=plan.epoch,
+        version=version,
+        kind=plan.kind,
+        unit=plan.unit,
+        batch=plan.batch,
+        issued_at=plan.at,
+        previous=head.digest if head else NOTHING,
+        active_digest=digest_of_files(active),
+        active_files=len(active),
+        active_rows=sum(file.rows for file in active),
+        added=plan.files,
+        log=log_files(workspace.store(plan.dataset), head.version + 1 if head else 0, version),
+        counts=plan.counts,
+        digests=plan.digests,
+    )
+    attest.sign(workspace.attestations(plan.dataset), attestation, private_key(workspace.keys, PUBLISHER))
+    return attestation
+
+
+def _clean(workspace: Workspace, plan: Plan) -> None:
+    clear_landing(workspace, plan.dataset, plan.landing)
+    shutil.rmtree(workspace.work(plan.dataset), ignore_errors=True)
+    journal = workspace.journal(plan.dataset)
+    for path in (journal, _begun(workspace, plan.dataset)):
+        path.unlink(missing_ok=True)
+    sync_folder(journal.parent)
+
+
+def _begun(workspace: Workspace, dataset: str) -> Path:
+    return workspace.journal(dataset).with_name(f"{dataset}.begun")
+
+
+def _read_plan(workspace: Workspace, dataset: str) -> Plan:
+    path = workspace.journal(dataset)
+    payload = attest.unseal(path, JOURNAL_TYPE, public_key(workspace.keys, PUBLISHER))
+    try:
+        content: dict[str, Any] = json.loads(payload)
+        content["files"] = tuple(StoreFile(**item) for item in content["files"])
+        content["landing"] = tuple((name, sha256) for name, sha256 in content["landing"])
+        for name in ("hold_reasons", "cases"):
+            content[name] = tuple(content[name])
+        plan = Plan(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityViolated(f"the journal {path} is not one of ours") from error
+    if (plan.workspace, plan.dataset) != (workspace.id, dataset):
+        raise IntegrityViolated(f"the journal {path} is that of {plan.dataset} in {plan.workspace}")
+    return plan

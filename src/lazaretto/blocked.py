@@ -1,0 +1,70 @@
+"""Why the gate says no, in words, looked up in the ledger once it is clear that it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lazaretto.errors import Blocked, LazarettoError
+
+if TYPE_CHECKING:
+    from lazaretto.attest import Attestation
+    from lazaretto.config import Workspace
+    from lazaretto.tables import BatchRow
+
+
+def nothing_admitted(workspace: Workspace, dataset: str) -> Blocked:
+    """Nothing of the data set was ever admitted; says what is held, if anything."""
+    rows = _batches(workspace, dataset)
+    held = [row for row in rows if row.state == "held"]
+    said = f"nothing of {dataset} was ever admitted"
+    if held:
+        hint = f"an analyst decides: lazaretto review list --dataset {dataset}"
+        return Blocked(f"{said}; {_held(held[-1])}{_more(len(held) - 1)}", hint=hint)
+    if rows:
+        return Blocked(f"{said}; of its newest batch {rows[-1].id} no record was", hint="lazaretto status says more")
+    return Blocked(said, hint=f"lazaretto ingest --dataset {dataset} brings data in")
+
+
+def batch_not_there(workspace: Workspace, dataset: str, batch: str, attestation: Attestation) -> Blocked:
+    """A batch is not in the version asked for; says where it is instead."""
+    row = next((row for row in _batches(workspace, dataset) if row.id == batch), None)
+    if row is None:
+        return Blocked(f"no batch {batch} of {dataset} was ever ingested", hint="lazaretto status lists the batches")
+    if row.state == "held":
+        return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}")
+    if row.state == "discarded":
+        return Blocked(f"batch {batch} was discarded")
+    if row.version is not None and row.version > attestation.version:
+        return Blocked(f"batch {batch} came with version {row.version}, after version {attestation.version}")
+    return Blocked(f"of batch {batch} no record was admitted")
+
+
+def _held(row: BatchRow) -> str:
+    reasons = "; ".join(json.loads(row.hold_reasons))
+    return f"batch {row.id} is held since {row.ingested_at} because {reasons}"
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more held)" if count else ""
+
+
+def _batches(workspace: Workspace, dataset: str) -> list[BatchRow]:
+    """The data set's batches, oldest first; none when the ledger cannot be read: the answer is no all the same."""
+    from sqlalchemy import make_url, select
+
+    from lazaretto.ledger import open_ledger
+    from lazaretto.tables import BatchRow
+
+    url = make_url(workspace.ledger_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return []  # looking must not make one
+    try:
+        with open_ledger(workspace) as ledger, ledger.reading() as session:
+            wanted = select(BatchRow).where(BatchRow.dataset == dataset).order_by(BatchRow.ingested_at)
+            rows = list(session.scalars(wanted))
+            session.expunge_all()
+            return rows
+    except LazarettoError:
+        return []

@@ -1,0 +1,167 @@
+"""The gate: says yes to a store version only when every byte's account holds; anything else is a no with its reason.
+
+It checks signatures and links of all attestations, that the Delta log is commit for commit the attested one, that its
+active files are exactly the attested ones with the attested sizes, on the disk too, and that no newer state was seen
+before. It does not hash the data: the loader does, byte for byte, as it reads; ``verify`` does for the whole store.
+
+The module is not called ``gate`` because the package offers a function of that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from lazaretto import attest
+from lazaretto.attest import WHOLE_BATCH
+from lazaretto.config import Workspace, find_workspace
+from lazaretto.errors import Blocked, IntegrityViolated
+from lazaretto.keys import PUBLISHER, public_key
+from lazaretto.seen import check_seen
+from lazaretto.table import LOG, active_files, open_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lazaretto.attest import Attestation, Chain
+
+_HINT = "do not train on it; lazaretto verify says what is wrong"
+_CLOCK_SKEW = timedelta(minutes=10)
+_TRIES = 3
+
+
+def gate(
+    dataset: str,
+    *,
+    version: int | None = None,
+    max_age: timedelta | None = None,
+    batch: str | None = None,
+    run: str | None = None,
+    workspace: Workspace | str | Path | None = None,
+    now: datetime | None = None,
+) -> Attestation:
+    """Let a training job pass, or raise; gives the attestation of the store version it may read.
+
+    Args:
+        dataset: The data set.
+        version: A store version; the newest by default.
+        max_age: How old that version's attestation may be.
+        batch: Also require that records of this batch are in that version.
+        run: Id of a training run; recorded in ledger and audit log as a reader of that version.
+        workspace: The workspace or its folder; found from the current folder by default.
+        now: The time; the clock's by default.
+
+    Raises:
+        Blocked: Nothing was admitted, the version is unknown or too old, the batch is held or not there.
+        IntegrityViolated: Store or attestations are not what was signed.
+        UsageError: No workspace, or its public key is missing.
+    """
+    place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
+    chain = require(place, dataset)
+    attestation = chain.head if version is None else chain.at(version)
+    if attestation is None:
+        raise _no_such_version(chain, version)
+    if chain.head is not attestation:
+        _check_active(place, chain, attestation)
+    moment = now or datetime.now(UTC)
+    _check_age(attestation, max_age, moment)
+    if batch is not None and not _holds_batch(chain, attestation, batch):
+        from lazaretto.blocked import batch_not_there
+
+        raise batch_not_there(place, dataset, batch, attestation)
+    if run is not None:
+        from lazaretto.ledger import record_run
+
+        record_run(place, attestation, run, moment.isoformat(timespec="seconds"))
+    return attestation
+
+
+def require(workspace: Workspace, dataset: str) -> Chain:
+    """The data set's attestations, once the store is known to be exactly what the newest one says.
+
+    Raises:
+        Blocked: Nothing was ever admitted, or a publication is under way.
+        IntegrityViolated: Store or attestations are not what was signed.
+    """
+    chain = _read(workspace, dataset)
+    for _ in range(_TRIES):
+        try:
+            _check_store(workspace, chain)
+            break
+        except IntegrityViolated:
+            # A publication may have ended between reading the attestations and looking at the store.
+            again = _read(workspace, dataset)
+            if len(again.attestations) == len(chain.attestations):
+                if workspace.journal(dataset).exists():
+                    raise Blocked(
+                        f"a publication of {dataset} is under way or was interrupted",
+                        hint="wait a moment; if nothing is running, lazaretto ingest finishes it",
+                    ) from None
+                raise
+            chain = again
+    check_seen(workspace, chain)
+    if chain.head is None:
+        from lazaretto.blocked import nothing_admitted
+
+        raise nothing_admitted(workspace, dataset)
+    return chain
+
+
+def _read(workspace: Workspace, dataset: str) -> Chain:
+    key = public_key(workspace.keys, PUBLISHER)
+    return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
+
+
+def _check_store(workspace: Workspace, chain: Chain) -> None:
+    folder, head = workspace.store(chain.dataset), chain.head
+    if head is None:
+        return  # nothing to say yes to, whatever lies there
+    expected = {f"{commit.version:020}.json": commit.sha256 for entry in chain.attestations for commit in entry.log}
+    log = folder / LOG
+    found = {path.name for path in log.iterdir()} if log.is_dir() else set()
+    for name in sorted(found ^ set(expected)):
+        what = "was never attested" if name in found else "is missing"
+        raise IntegrityViolated(f"commit {name} of the store {folder} {what}", hint=_HINT)
+    for name, sha256 in expected.items():
+        if hashlib.sha256((log / name).read_bytes()).hexdigest() != sha256:
+            raise IntegrityViolated(f"commit {name} of the store {folder} was altered", hint=_HINT)
+    _check_active(workspace, chain, head)
+
+
+def _check_active(workspace: Workspace, chain: Chain, attestation: Attestation) -> None:
+    """Refuse a version whose files, as the Delta log has them and as they lie on the disk, are not the attested."""
+    folder = workspace.store(chain.dataset)
+    attested = {path: file.size for path, file in chain.files(attestation.epoch).items()}
+    table = open_table(folder, attestation.version)
+    if table is None or table.version() != attestation.version or active_files(table) != attested:
+        where = f"version {attestation.version} of the store {folder}"
+        raise IntegrityViolated(f"{where} is not made of the files that were attested", hint=_HINT)
+    for path, size in attested.items():
+        file = folder / path
+        if not file.is_file() or file.stat().st_size != size:
+            raise IntegrityViolated(f"store file {file} is missing or has another size than attested", hint=_HINT)
+
+
+def _no_such_version(chain: Chain, version: int | None) -> Blocked:
+    known = [str(attestation.version) for attestation in chain.attestations]
+    newest = ", ".join(known[-10:])
+    return Blocked(
+        f"version {version} of {chain.dataset} was never published", hint=f"the newest published versions: {newest}"
+    )
+
+
+def _check_age(attestation: Attestation, max_age: timedelta | None, now: datetime) -> None:
+    if max_age is None:
+        return
+    age = now - datetime.fromisoformat(attestation.issued_at)
+    what = f"version {attestation.version} of {attestation.dataset} was published {attestation.issued_at}"
+    if age > max_age:
+        raise Blocked(f"{what}, longer ago than the {max_age} allowed", hint="ingest newer data, or allow more")
+    if age < -_CLOCK_SKEW:
+        raise Blocked(f"{what}, which is in the future", hint="set this machine's clock")
+
+
+def _holds_batch(chain: Chain, attestation: Attestation, batch: str) -> bool:
+    """Whether the batch as a whole was let in; a record released on its own does not make it so."""
+    return any(entry.batch == batch and entry.kind in WHOLE_BATCH for entry in chain.attestations[: attestation.epoch])

@@ -1,0 +1,66 @@
+"""The newest attestation a reader has seen: whoever saw epoch 7 does not accept 6 as the newest again.
+
+A store, its log and its attestations can be put back to an older state, all of them together and every signature
+valid. Only a memory kept elsewhere notices: a small file in the reader's own cache folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lazaretto.durable import write_durably
+from lazaretto.errors import IntegrityViolated, UsageError
+
+if TYPE_CHECKING:
+    from lazaretto.attest import Chain
+    from lazaretto.config import Workspace
+
+
+def memory_file(workspace: Workspace, dataset: str) -> Path:
+    """Where the newest attestation seen is remembered: below ``XDG_CACHE_HOME``, by default ``~/.cache``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "lazaretto" / "seen" / workspace.id / f"{dataset}.json"
+
+
+def check_seen(workspace: Workspace, chain: Chain) -> None:
+    """Refuse a chain that is older than, or not a continuation of, the one seen last; then remember this one.
+
+    Raises:
+        IntegrityViolated: The store was put back, or its history written anew.
+        UsageError: The memory cannot be read or written: the next putting back would go unnoticed.
+    """
+    path = memory_file(workspace, chain.dataset)
+    epoch, digest = _read(path)
+    newest = len(chain.attestations)
+    if newest < epoch:
+        raise IntegrityViolated(
+            f"{chain.dataset} ends at epoch {newest}, but epoch {epoch} was seen here before: the store was put back",
+            hint=f"if that was on purpose, remove {path}",
+        )
+    if epoch and chain.attestations[epoch - 1].digest != digest:
+        raise IntegrityViolated(
+            f"epoch {epoch} of {chain.dataset} is another than the one seen here before: its history was written anew",
+            hint=f"if that was on purpose, remove {path}",
+        )
+    if newest > epoch:
+        content = {"epoch": newest, "attestation": chain.attestations[-1].digest}
+        try:
+            write_durably(path, json.dumps(content).encode() + b"\n")
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written ({error.strerror}): what was seen would be forgotten",
+                hint="set XDG_CACHE_HOME to a folder that lasts and can be written",
+            ) from error
+
+
+def _read(path: Path) -> tuple[int, str]:
+    try:
+        content = json.loads(path.read_bytes())
+        return int(content["epoch"]), str(content["attestation"])
+    except FileNotFoundError:
+        return 0, ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", hint="remove it if nothing was tampered with") from error
