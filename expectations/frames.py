@@ -33,7 +33,7 @@ WHOLE_BYTES = 512 * 2**20
 BATCH_ROWS = 16_384
 """Records decoded at once."""
 _OBJECT_BYTES = 57
-"""What a Python string costs above its characters, and the pointer to it."""
+"""What a Python string costs above its characters, and the pointer to it: some expectations make one per cell."""
 _EXACT = 2**53
 
 
@@ -155,9 +155,10 @@ def weight(partitions: Sequence[Path], columns: Sequence[str], schema: dict[str,
 
 
 def to_pandas(frame: pl.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Numpy-backed pandas: several times faster in Great Expectations than Arrow-backed.
+    """Pandas as Great Expectations is fast on it: numbers in numpy, text in pandas' own ``str`` type.
 
-    A whole-number column with nulls becomes float where that is exact, else Python objects: pandas alone would silently
+    Text goes there through Arrow, without a Python object per cell; Arrow-backed numbers would take its slow path. A
+    whole-number column with nulls becomes float where that is exact, else Python objects: pandas alone would silently
     round beyond 2^53.
     """
     import pandas as pd
@@ -168,14 +169,13 @@ def to_pandas(frame: pl.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def _column(series: pl.Series) -> Any:  # noqa: ANN401  a numpy array or a pandas series
     import pandas as pd
 
+    if series.dtype == pl.String:
+        return series.to_arrow(compat_level=pl.CompatLevel.oldest()).to_pandas()
     if series.dtype == pl.Datetime:
         moments = series.dt.replace_time_zone(None).to_numpy()
         return pd.Series(moments).dt.tz_localize("UTC")
     if series.null_count() == 0 or series.dtype.is_float():
-        values = series.to_numpy()
-        return values if values.dtype.kind != "U" else values.astype(object)
-    if series.dtype.is_integer():
-        beyond = series.is_between(-_EXACT, _EXACT).not_().any()
-        if not beyond:
-            return series.cast(pl.Float64).to_numpy()
-    return np.array(series.to_list(), dtype=object) if series.dtype != pl.String else series.to_numpy()
+        return series.to_numpy()
+    if series.dtype.is_integer() and not series.is_between(-_EXACT, _EXACT).not_().any():
+        return series.cast(pl.Float64).to_numpy()
+    return np.array(series.to_list(), dtype=object)

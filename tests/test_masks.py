@@ -183,7 +183,8 @@ def test_whole_numbers_beyond_the_exact_floats_reach_pandas_unrounded(values: li
     assert [None if value is None else int(value) for value in found] == values
 
 
-def test_numbers_and_texts_reach_pandas_without_arrow() -> None:
+def test_numbers_reach_pandas_in_numpy_and_texts_as_its_own_type() -> None:
     frame = pl.DataFrame([(1, 0.5, "a", "b", True, None, None)], schema=SCHEMA, orient="row")
     found = frames.to_pandas(frame, frame.columns)
-    assert "".join(found[name].dtype.kind for name in "inszb") == "ifOOb"
+    assert "".join(found[name].dtype.kind for name in "inb") == "ifb"
+    assert [str(found[name].dtype) for name in "sz"] == ["str", "str"]
