@@ -217,7 +217,7 @@ def _vector(raw: pl.Series, column: Column) -> Read:
     good[good] = finite
     # One null at the end, for all that have no vector to point to.
     kept = pl.Series(raw.name, flat[finite], dtype=pl.Array(pl.Float32, dimensions)).cast(dtype)
-    kept = kept.append(_nulls(raw.head(1), dtype))
+    kept = kept.append(pl.Series(raw.name, [None], dtype=dtype))
     places = np.full(len(raw), len(kept) - 1, dtype=np.uint32)
     places[good] = np.arange(len(kept) - 1, dtype=np.uint32)
     return kept.gather(places), [(present & ~pl.Series(good), words)]

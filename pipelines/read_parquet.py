@@ -176,6 +176,6 @@ def _refusing(name: str) -> Iterator[None]:
             f"{name} needs more memory than there is: {' '.join(str(error).split())[:100]}",
             hint="it unpacks to far more than its size; write it in smaller row groups",
         ) from error
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+    except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError) as error:
         text = " ".join(str(error).split())[:200]
         raise InputRefused(f"{name} is no readable Parquet file: {text}", hint="was it copied in full?") from error

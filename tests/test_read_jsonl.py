@@ -123,6 +123,15 @@ def test_chunk_borders_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_jsonl(text, MIXED).frame.equals(whole.frame)
 
 
+def test_a_chunk_without_one_good_record_is_read_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1)
+    contract = contract_of(
+        "i: integer; n: number; b: boolean; c: category; t: timestamp; v: {type: vector, dimensions: 2, nullable: true}"
+    )
+    read = read_jsonl(line(i=1, n=1, b=True, c="x", t="2024-01-02", v=[1, 2]) + "oops\n", contract)
+    assert list(read.reasons) == [1]
+
+
 @given(st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_any_damage_ends_in_rejected_records_or_a_refused_file(damage: list[tuple[int, int]]) -> None:
