@@ -24,6 +24,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 _MAX_DIGITS = 400
+_MAX_DEPTH = 50
 
 
 class YamlError(ValueError):
@@ -82,7 +83,11 @@ def read_yaml(text: str) -> Located:
 
 def _compose(text: str) -> Node | None:
     # An alias lets a few lines expand to billions of nodes, and a contract has no need of one.
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise YamlError(_line(event), f"nested more than {_MAX_DEPTH} levels deep")
         if isinstance(event, yaml.AliasEvent):
             raise YamlError(_line(event), f"alias *{event.anchor} is not allowed; write the value out")
         tag = getattr(event, "tag", None)
