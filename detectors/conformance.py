@@ -49,6 +49,7 @@ def made_views(rows: int, seed: int) -> Views:
         "gradients": rng.normal(size=(rows, 16)).astype(np.float32),
         "neighbour_distances": np.sort(rng.gamma(2.0, size=(rows, 7)), axis=1).astype(np.float32),
         "neighbour_labels": rng.integers(0, len(_CLASSES), (rows, 7)),
+        "votes": rng.integers(0, len(_CLASSES), (rows, 7)),
         "own_distance": rng.gamma(2.0, size=rows).astype(np.float32),
         "other_distance": rng.gamma(3.0, size=rows).astype(np.float32),
     }

@@ -34,6 +34,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "tracin": SelfInfluence,
     "grad_spectral": GradientSpectral,
     "trigger": TriggerMiner,
+    "trigger_trusted": lambda: TriggerMiner(name="trigger_trusted", votes="votes"),
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
 

@@ -4,11 +4,15 @@ A backdoor needs its trigger to predict the target label. So every record is cut
 image at its place, a pair of values of a table, later a word), and for every token and label the detector counts how
 many of its records carry that label and how many *would* if the token meant nothing, by the votes of each record's
 neighbours. Natural features imply labels too, but then the neighbours agree.
+
+Neighbours in the batch know what is natural best, but a poison that makes up a third of a batch is its own
+neighbourhood there; trusted neighbours are fewer and cannot be poisoned by the batch. So the panel runs one miner with
+each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -65,16 +69,22 @@ class TriggerMiner:
     shrink: float = 1.0
     least: int = 4
     smoothing: float = 1.0
-    reads: tuple[str, ...] = field(default=("tokens", "neighbour_labels"))
+    votes: str = "neighbour_labels"
+    """The view with the voters' labels: neighbours in the batch, or ``votes`` for trusted records alone."""
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tokens and the votes."""
+        return ("tokens", self.votes)
 
     def summarise(self, views: Views) -> TokenCounts:
         """Count every token of every record with a known label."""
         classes = len(views.classes)
         tables = np.zeros((3, self.buckets * classes), dtype=np.int64)
         tokens = _slots(views["tokens"], self.buckets)
-        votes = _votes(views, self.smoothing)
+        votes = _votes(views, self.votes, self.smoothing)
         known = views.labels != UNKNOWN_LABEL
         for label in range(classes):
             share = votes[:, label]
@@ -149,9 +159,9 @@ def _slots(tokens: NDArray[np.uint32], buckets: int) -> NDArray[np.uint32]:
     return tokens & np.uint32(buckets - 1)
 
 
-def _votes(views: Views, smoothing: float) -> NDArray[np.float64]:
+def _votes(views: Views, view: str, smoothing: float) -> NDArray[np.float64]:
     """(rows, classes) smoothed share of neighbours per class."""
-    neighbours = views["neighbour_labels"]
+    neighbours = views[view]
     classes = len(views.classes)
     votes = np.full((len(views), classes), smoothing / classes)
     for column in neighbours.T:

@@ -128,7 +128,8 @@ def load() -> ModuleType:
 def _quiet_context() -> Any:  # noqa: ANN401  the package has no types
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    context = load().get_context(mode="ephemeral")
+    with _Silence():
+        context = load().get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context
 

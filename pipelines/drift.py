@@ -34,7 +34,8 @@ def drift(workspace: Workspace, dataset: str, batch: str) -> list[dict[str, Any]
         admitted = open_admitted(dataset, workspace=workspace)
     except Blocked:
         return []
-    old, new = [], []
+    old: list[pl.DataFrame] = []
+    new: list[pl.DataFrame] = []
     taken = {"old": 0, "new": 0}
     for frame in admitted.frames():
         for side, parts, own in (("new", new, frame["_batch_id"] == batch), ("old", old, frame["_batch_id"] != batch)):

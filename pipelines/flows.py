@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
@@ -18,6 +18,7 @@ from lazaretto.pipelines.nightly import Outcome, nightly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 TAGS = ["lazaretto"]
 _LIMIT = "lazaretto-{dataset}"
@@ -155,9 +156,13 @@ def serve_nightly(workspace: Path, cron: str) -> None:
     from prefect import serve
 
     shared = {"workspace": str(workspace.resolve())}
+    night = nightly_flow.to_deployment(name="nightly", cron=cron, parameters=shared, tags=TAGS, concurrency_limit=1)
+    one = ingest_flow.to_deployment(name="ingest", parameters={**shared, "dataset": ""}, tags=TAGS)
+    if isinstance(night, Coroutine) or isinstance(one, Coroutine):
+        raise LazarettoError("serve was called from a running event loop", hint="call it from plain code")
     serve(
-        nightly_flow.to_deployment(name="nightly", cron=cron, parameters=shared, tags=TAGS, concurrency_limit=1),
-        ingest_flow.to_deployment(name="ingest", parameters={**shared, "dataset": ""}, tags=TAGS),
+        night,
+        one,
         pause_on_shutdown=False,
         print_starting_message=True,
         limit=1,

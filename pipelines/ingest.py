@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from lazaretto.attest import ADMISSION
 from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
 from lazaretto.durable import make_folder, sync_tree, writable
-from lazaretto.errors import UsageError
+from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import master_key
 from lazaretto.ledger import discarded, open_ledger
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
@@ -80,6 +81,7 @@ class IngestResult:
     dataset: str
     batch: str
     held: bool
+    """The batch waits for a person as a whole."""
     counts: dict[str, int]
     """arrived, admitted, quarantined, rejected, suspects, files."""
     hold_reasons: tuple[str, ...]
@@ -115,7 +117,7 @@ def scan_judge(seed: int = 0, device: str = "auto", trusted: tuple[str, ...] = (
         options = Options(seed, device, trusted, refuse_digests=hooks.refuse, on_batch=hooks.on_batch)
         judged = judge(files, contract, into, options, on_step=hooks.on_step, on_rows=hooks.on_rows)
         hooks.on_step("report")
-        render_report(judged.folder)
+        render_report(judged.folder, contract)
         return judged
 
     return run
@@ -192,7 +194,8 @@ class _Run:
             abandon(self.workspace, self.ledger, self.dataset)
             return self.result(known.batch.id, already=known.batch.id != self.finished)
         except BaseException:
-            abandon(self.workspace, self.ledger, self.dataset)
+            with suppress(LazarettoError):  # what went wrong is said already
+                abandon(self.workspace, self.ledger, self.dataset)
             raise
         carry_out(self.workspace, self.ledger, plan, hooks.on_step)
         return self.result(plan.batch, already=False)
@@ -258,7 +261,7 @@ class _Run:
             return IngestResult(
                 dataset=row.dataset,
                 batch=row.id,
-                held=bool(reasons),
+                held=row.state == "held",
                 counts={name: getattr(row, name) for name in names},
                 hold_reasons=reasons,
                 version=row.version,

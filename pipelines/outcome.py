@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from lazaretto.errors import LazarettoError
 from lazaretto.evidence import load_evidence
+from lazaretto.pipelines.readers import Originals
 from lazaretto.policy import Tallies, hold_reasons
-from lazaretto.records import REJECT_COLUMNS, ROW
+from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lazaretto.calibrate import PValueCounts
@@ -43,6 +44,8 @@ class Outcome:
     checked: CheckResult
     panel: Panel | None
     counts: PValueCounts
+    flagged: dict[str, int]
+    """Detector -> records whose p-value by that detector alone is at most the rate."""
     faults: tuple[str, ...]
 
 
@@ -84,7 +87,7 @@ class _Tally:
         return rows
 
 
-def write_outcome(outcome: Outcome, options: Options, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
     """Write ``verdicts.parquet``, ``evidence.parquet`` and ``rejects.parquet``; return the summary.
 
     Raises:
@@ -97,9 +100,10 @@ def write_outcome(outcome: Outcome, options: Options, stages: Sequence[dict[str,
     holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
     tally = _Tally()
     titles = _titles(outcome.contract)
+    originals = Originals(parsed.batch, outcome.contract)
     with _Writers(folder) as writers:
         for window in _windows(outcome):
-            verdicts, rejects = _verdicts(outcome, window, holds)
+            verdicts, rejects = _verdicts(outcome, window, holds, originals)
             tally.add(verdicts, titles)
             writers.add(verdicts, rejects, held=bool(holds))
     decided = tally.decisions
@@ -107,7 +111,7 @@ def write_outcome(outcome: Outcome, options: Options, stages: Sequence[dict[str,
         raise LazarettoError(
             f"{parsed.arrived} records arrived but {decided.total()} have a verdict; nothing of this batch may be used"
         )
-    return _summary(outcome, options, stages, tally, {"suspects": suspects, "holds": holds})
+    return _summary(outcome, options, tally, {"suspects": suspects, "holds": holds})
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,9 @@ def _titles(contract: Contract) -> dict[str, str]:
     return titles
 
 
-def _verdicts(outcome: Outcome, window: _Window, holds: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _verdicts(
+    outcome: Outcome, window: _Window, holds: tuple[str, ...], originals: Originals
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The verdicts of one window in input order, with the columns tallied; and its rejects."""
     inside = pl.col(ROW).is_between(window.low, window.high - 1)
     unparsed = pl.scan_parquet(outcome.parsed.rejects).filter(inside).collect().select(REJECT_COLUMNS)
@@ -151,7 +157,7 @@ def _verdicts(outcome: Outcome, window: _Window, holds: tuple[str, ...]) -> tupl
         scores = pl.read_parquet(outcome.folder / "scores" / f"part-{window.part:05}.parquet")
         evidence = pl.read_parquet(outcome.folder / "evidence" / f"part-{window.part:05}.parquet")
     refused = pl.scan_parquet(outcome.folder / "refused.parquet").filter(inside).collect()
-    rejects = pl.concat([unparsed, _refused_rows(refused, frame, outcome)]).sort(ROW)
+    rejects = pl.concat([unparsed, _refused_rows(refused, frame, originals)]).sort(ROW)
     reasons = rejects.select(
         ROW,
         pl.coalesce("record_id", pl.format("row-{}", ROW)).alias("record_id"),
@@ -195,11 +201,8 @@ def _judged(outcome: Outcome, scores: pl.DataFrame, evidence: pl.DataFrame, hold
     return table.with_columns(decision=pl.when("suspect").then(pl.lit("quarantine")).otherwise(pl.lit("admit")))
 
 
-def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, outcome: Outcome) -> pl.DataFrame:
+def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, originals: Originals) -> pl.DataFrame:
     """Records that parsed but break the contract, as rows of ``rejects.parquet``."""
-    from lazaretto.pipelines.originals import original_bytes
-    from lazaretto.records import RECORD_ID
-
     schema = {
         ROW: pl.UInt64, "record_id": pl.String, "file": pl.String, "stage": pl.String,
         "column": pl.String, "reason": pl.String, "original": pl.Binary,
@@ -209,15 +212,16 @@ def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, outcome: Ou
     grouped = refused.group_by(ROW, maintain_order=True).agg(
         pl.col("stage").first(), pl.col("column").first(), pl.col("reason").str.join("; ")
     )
-    rows = frame.join(grouped, on=ROW, how="inner", maintain_order="left")
+    rows = frame.select(ROW, RECORD_ID).join(grouped, on=ROW, how="inner", maintain_order="left")
+    rows = rows.join(originals.fetch(rows[ROW].to_numpy()), on=ROW, how="left", maintain_order="left")
     return rows.select(
         ROW,
         pl.col(RECORD_ID).alias("record_id"),
-        pl.lit(None, pl.String).alias("file"),
+        "file",
         "stage",
         "column",
         "reason",
-        pl.Series("original", original_bytes(rows, outcome.contract), pl.Binary),
+        "original",
     )
 
 
@@ -259,9 +263,7 @@ class _Writers:
         writer.write_table(pa.table(table.columns, schema=writer.schema))
 
 
-def _summary(
-    outcome: Outcome, options: Options, stages: Sequence[dict[str, Any]], tally: _Tally, found: dict[str, Any]
-) -> dict[str, Any]:
+def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str, Any]) -> dict[str, Any]:
     parsed, contract, panel = outcome.parsed, outcome.contract, outcome.panel
     rate, decided = contract.policy.false_quarantine_rate, tally.decisions
     groups = {name: tally.table(f"group {name}", rate) for name in contract.groups}
@@ -278,10 +280,9 @@ def _summary(
         "null": _null(panel),
         "false_quarantine_rate": rate,
         "fdr": contract.policy.fdr,
-        "detectors": _detectors(panel),
+        "detectors": _detectors(panel, outcome.flagged),
         "stood_aside": dict(panel.stood_aside) if panel else {},
         "failed_detectors": dict(panel.failed) if panel else {},
-        "stages": list(stages),
         "per_source": tally.table("source", rate),
         "per_class": tally.table("class", rate),
         "groups": groups,
@@ -313,7 +314,7 @@ def _null(panel: Panel | None) -> dict[str, Any]:
     return {"kind": "estimated", "meaning": meaning}
 
 
-def _detectors(panel: Panel | None) -> list[dict[str, Any]]:
+def _detectors(panel: Panel | None, flagged: dict[str, int]) -> list[dict[str, Any]]:
     if panel is None:
         return []
     from lazaretto.detector import detector_id
@@ -323,6 +324,7 @@ def _detectors(panel: Panel | None) -> list[dict[str, Any]]:
             "name": d.name,
             "family": d.family,
             "id": detector_id(d),
+            "flagged": flagged[d.name],
             "seconds": round(panel.seconds.get(d.name, 0.0), 3),
             "weight": round(float(sum(fold.weights[i] for fold in panel.folds)) / len(panel.folds), 4),
         }

@@ -19,8 +19,10 @@ import polars as pl
 from lazaretto.calibrate import PValueCounts
 from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
+from lazaretto.expectations.suite import build_suite
+from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.outcome import Outcome, write_outcome
-from lazaretto.pipelines.read import parse
+from lazaretto.pipelines.shift import label_shift
 from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.records import DIGEST, PARTITION_ROWS, RECORD_ID, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
@@ -111,13 +113,14 @@ def judge(
     # reads this when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run = _Run(into, contract, options or Options(), on_step, on_rows)
+    build_suite(contract)  # a misspelt expectation is refused before anything is read
     run.step("snapshot")
     batch = snapshot(paths, contract.dataset, into / "snapshot")
     run.done("snapshot", len(batch.files))
     if run.options.on_batch is not None:
         run.options.on_batch(batch)
     run.step("parse")
-    parsed = parse(batch, contract, into, on_rows=on_rows)
+    parsed = parse_confined(batch, contract, into, on_rows=on_rows)
     run.done("parse", parsed.arrived)
     run.step("validate")
     checked = check(parsed.partitions, contract, into, expected=parsed.arrived - parsed.rejected, on_rows=on_rows)
@@ -128,12 +131,13 @@ def judge(
     panel, faults = _fit(run, parsed, refused, trusted)
     run.done("fit", parsed.arrived)
     run.step("score")
-    counts = _score(run, parsed, refused, panel)
+    counts, flagged = _score(run, parsed, refused, panel)
     run.done("score", parsed.arrived)
     run.step("decide")
-    outcome = Outcome(run.folder, contract, parsed, checked, panel, counts, (*parsed.holds, *checked.holds, *faults))
-    summary = write_outcome(outcome, run.options, run.stages)
+    outcome = Outcome(into, contract, parsed, checked, panel, counts, flagged, (*parsed.holds, *checked.holds, *faults))
+    summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
+    summary["stages"] = run.stages
     (into / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return Judged(into, parsed, contract, summary)
 
@@ -163,14 +167,14 @@ def resolve_device(name: str) -> Any:  # noqa: ANN401  torch is imported late
 
 
 def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
-    """Parquet of the parsed rows that are rejected: ``_row``, ``column``, ``reason``, ``stage``, sorted by row."""
+    """Parquet of the parsed rows that are rejected: ``_row``, ``column``, ``reason``, ``stage``, in the order found."""
     path = run.folder / "refused.parquet"
     failures = pl.scan_parquet(checked.failures).select(ROW, "column", "reason").with_columns(stage=pl.lit("contract"))
     parts = [failures]
     if run.options.refuse_digests is not None:
         found = [_discarded(file, run.options.refuse_digests) for file in parsed.partitions]
         parts += [frame.lazy() for frame in found if len(frame)]
-    pl.concat(parts).sort(ROW, maintain_order=True).sink_parquet(path, row_group_size=PARTITION_ROWS)
+    pl.concat(parts).sink_parquet(path, row_group_size=PARTITION_ROWS)
     left = parsed.arrived - parsed.rejected - pl.scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item()
     if left == 0:
         raise InputRefused(
@@ -217,16 +221,20 @@ def _trusted(run: _Run) -> pl.DataFrame | None:
         return None
     folder = run.folder / "trusted"
     batch = snapshot(paths, run.contract.dataset, folder / "snapshot")
-    parsed = parse(batch, run.contract, folder)
+    parsed = parse_confined(batch, run.contract, folder)
     if parsed.rejected:
         first = pl.read_parquet(parsed.rejects, n_rows=1)
         raise UsageError(
             f"{parsed.rejected} of {parsed.arrived} trusted records do not parse; the first: {first['reason'][0]}",
             hint="a trusted set must hold to the contract without exception",
         )
-    checked = check(parsed.partitions, run.contract, folder, expected=parsed.arrived)
-    if checked.failed or parsed.holds:
-        why = parsed.holds[0] if parsed.holds else pl.read_parquet(checked.failures, n_rows=1)["reason"][0]
+    # The contract's volume is a batch's; how many records are trusted is the user's choice.
+    any_volume = run.contract.policy.model_copy(update={"min_records": None, "max_records": None})
+    contract = run.contract.model_copy(update={"policy": any_volume})
+    checked = check(parsed.partitions, contract, folder, expected=parsed.arrived)
+    holds = [*parsed.holds, *checked.holds]
+    if checked.failed or holds:
+        why = holds[0] if holds else pl.read_parquet(checked.failures, n_rows=1)["reason"][0]
         raise UsageError(
             f"the trusted set breaks the contract: {why}",
             hint="a trusted set must hold to the contract without exception",
@@ -238,7 +246,7 @@ def _fit(
     run: _Run, parsed: Parsed, refused: Path, trusted: pl.DataFrame | None
 ) -> tuple[Panel | None, tuple[str, ...]]:
     """The fitted panel, or None with the reason the batch is held."""
-    from lazaretto.detectors.panel import FEWEST_ROWS, SAMPLE_ROWS, fit_panel
+    from lazaretto.detectors.fitting import FEWEST_ROWS, SAMPLE_ROWS, fit_panel
     from lazaretto.detectors.table import make_detectors
     from lazaretto.detectors.views.sample import Sample
 
@@ -263,17 +271,19 @@ def _fit(
     ):
         return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
     panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
-    return panel, tuple(
-        f"detector {name} failed ({why}); its verdicts are missing" for name, why in panel.failed.items()
-    )
+    faults = [f"detector {name} failed ({why}); its verdicts are missing" for name, why in panel.failed.items()]
+    if trusted is not None and panel.label is not None:
+        shift = label_shift(sample.frame[panel.label], trusted[panel.label])
+        faults += [shift] if shift else []
+    return panel, tuple(faults)
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:
     return int(frame[DIGEST].is_in(trusted[DIGEST].implode()).sum())
 
 
-def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> PValueCounts:
-    """Score every partition into ``scores/``; explain the suspects into ``evidence/``."""
+def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> tuple[PValueCounts, dict[str, int]]:
+    """Score every partition into ``scores/``, explain suspects into ``evidence/``, count what each detector flags."""
     from lazaretto.evidence import Evidence, dump_evidence
 
     counts = PValueCounts()
@@ -281,6 +291,7 @@ def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> PVa
     for part in ("scores", "evidence"):
         (run.folder / part).mkdir(exist_ok=True)
     names = () if panel is None else panel.names
+    flagged = np.zeros(len(names), dtype=np.int64)
     for number, frame in enumerate(sound_partitions(parsed, refused)):
         wide = len(names)
         raw = np.full((len(frame), wide), np.nan)
@@ -291,6 +302,7 @@ def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> PVa
             scores = panel.score(frame)
             raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
             suspects = ~(p_value > rate)
+            flagged += (scores.p_values <= rate).sum(axis=0)
             index = np.flatnonzero(suspects)
             picked = frame[index]
             subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index])
@@ -314,4 +326,4 @@ def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> PVa
         )
         evidence_table.write_parquet(run.folder / "evidence" / f"part-{number:05}.parquet")
         run.on_rows(len(frame))
-    return counts
+    return counts, dict(zip(names, flagged.tolist(), strict=True))

@@ -73,7 +73,8 @@ class Tail:
             tail = 0.5 * np.exp(-(excess**self.exponent))
             body = 1.0 - 0.5 * np.searchsorted(self.grid, scores, side="left") / _GRID
             p = np.where(scores > median, tail, np.maximum(body, 0.5))
-        return np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
+        clipped: Floats = np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
+        return clipped
 
 
 def fuse(p_values: Floats, weights: Floats) -> Floats:
@@ -89,7 +90,7 @@ def fuse(p_values: Floats, weights: Floats) -> Floats:
     Returns:
         (rows,) scores in [0, 12]; higher is more suspicious.
     """
-    return np.log10((weights / p_values).sum(axis=1))
+    return np.asarray(np.log10((weights / p_values).sum(axis=1)), dtype=np.float64)
 
 
 _CONSENSUS_CAP = 4.0
@@ -107,7 +108,7 @@ def consensus(p_values: Floats) -> Floats:
     Returns:
         (rows,) scores; higher is more suspicious.
     """
-    return np.minimum(-np.log10(p_values), _CONSENSUS_CAP).mean(axis=1)
+    return np.asarray(np.minimum(-np.log10(p_values), _CONSENSUS_CAP).mean(axis=1), dtype=np.float64)
 
 
 _MISFIT = 3.0
@@ -162,7 +163,7 @@ class TrustedNull:
     def p_value(self, scores: Floats) -> Floats:
         """(rows,) values (1 + #{calibration >= score}) / (records + 1)."""
         above = len(self.calibration) - np.searchsorted(self.calibration, scores, side="left")
-        p: Floats = (1.0 + above) / (len(self.calibration) + 1.0)
+        p = np.asarray((1.0 + above) / (len(self.calibration) + 1.0), dtype=np.float64)
         return np.where(np.isfinite(scores), p, 1.0 / (len(self.calibration) + 1.0))
 
 

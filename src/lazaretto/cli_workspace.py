@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lazaretto import cli_shown
 from lazaretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Place = Annotated[
@@ -181,7 +184,8 @@ def report(
 
 def contract_show(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A data set of the workspace, or a YAML file.")],
-    docs: Annotated[Path | None, typer.Option(help="Also write Great Expectations Data Docs into this folder.")] = None,
+    docs: Annotated[Path | None, typer.Option(help="Write Great Expectations Data Docs here; needs --data.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Files to hold against the suite for the Data Docs.")] = None,
     workspace: Place = None,
     json_: Json = False,
 ) -> None:
@@ -192,11 +196,17 @@ def contract_show(
 
     path = Path(dataset)
     found = path if path.suffix in (".yaml", ".yml") else find_workspace(workspace).contract(dataset)
-    suite = build_suite(load_contract(found))
+    contract = load_contract(found)
+    suite = build_suite(contract)
     if docs is not None:
-        from lazaretto.expectations.docs import data_docs
+        if not data:
+            raise UsageError(
+                "--docs says how data fares under the suite, and no data was named", hint="add --data FILE"
+            )
+        from lazaretto.pipelines.data_docs import write_data_docs
 
-        typer.echo(f"wrote {data_docs(suite, docs)}")
+        typer.echo(f"wrote {write_data_docs(contract, data, docs, datetime.now(UTC))}")
+        return
     if json_:
         sys.stdout.write(suite.to_json())
         return
@@ -267,5 +277,5 @@ def _show_ingest(shown: dict[str, Any]) -> None:
         cli_shown.print_lines(f"  in the store as version {shown['version']} of {shown['dataset']}")
 
 
-def _arguments(kwargs: dict[str, Any]) -> str:
+def _arguments(kwargs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in kwargs.items())

@@ -308,6 +308,10 @@ def _name_faults(contract: Contract) -> Faults:
         place = ("columns", name) if name in contract.columns else ()
         if name.startswith("_"):
             faults.append((place, f"column name {name!r} is reserved: names may not start with '_'"))
+        elif name.startswith("^") and name.endswith("$"):
+            faults.append(
+                (place, f"column name {name!r} reads as a pattern: names may not begin with '^' and end with '$'")
+            )
         elif not name.strip() or not name.isprintable():
             faults.append((place, f"column name {name!r} is blank or holds control characters"))
     for key in ("features", "groups"):

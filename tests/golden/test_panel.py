@@ -14,7 +14,8 @@ from benchmarks.attacks.badnets import badnets
 from benchmarks.attacks.png import decode_grey, encode_grey
 from benchmarks.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract, parse_contract
-from lazaretto.detectors.panel import Panel, fit_panel, fold_of
+from lazaretto.detectors.fitting import fit_panel
+from lazaretto.detectors.panel import Panel, fold_of
 from lazaretto.detectors.table import make_detectors
 from lazaretto.detectors.views.sample import record_keys
 from lazaretto.errors import UsageError

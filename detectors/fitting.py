@@ -1,0 +1,210 @@
+"""Fits the panel: views, probe, every detector across folds, tails, weights, and the null.
+
+See `lazaretto.detectors.panel` for why records are judged by the folds they are not in.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Tail, TrustedNull, consensus, fuse, weigh
+from lazaretto.detector import Detector, Views, fit
+from lazaretto.detectors.panel import Fold, Panel, encode_labels, enriched, fold_of, raw_scores, with_consensus
+from lazaretto.detectors.views.encode import Encoder
+from lazaretto.detectors.views.neighbours import Neighbours
+from lazaretto.detectors.views.probe import Recipe, train
+from lazaretto.detectors.views.sample import record_keys
+from lazaretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from lazaretto.contract import Contract
+
+SAMPLE_ROWS = {"table": 20_000, "image": 10_000}
+"""Most records of a batch the panel is fitted on; a larger batch is represented by its bottom-k sample."""
+FEWEST_ROWS = 200
+"""Fewer fitted records than this say nothing: the batch is held."""
+
+_MANY_ROWS = 10_000
+_NEIGHBOURS = 15
+_INDEXED = 4_000
+_FEWEST_VOTERS = 200
+"""With fewer trusted records in the fit they do not vote."""
+_MOST_CLASSES = 1_000
+_REFERENCE_SHARE = 2
+"""One trusted record in this many joins the fit; the others are held out for calibration."""
+_FITTED_VIEWS = {
+    "hidden",
+    "neighbour_labels",
+    "neighbour_distances",
+    "own_distance",
+    "other_distance",
+    "logits",
+    "gradient_norms",
+    "gradients",
+}
+"""Views that a fold's probe and neighbours add to those of the encoder."""
+
+
+def fit_panel(
+    sample: pl.DataFrame,
+    trusted: pl.DataFrame | None,
+    contract: Contract,
+    detectors: Sequence[Detector[Any]],
+    seed: int,
+    device: torch.device,
+) -> Panel:
+    """Fit every detector.
+
+    Args:
+        sample: Canonical records of the batch (its bottom-k sample).
+        trusted: Canonical trusted records, or None.
+        contract: Names the features and the label.
+        detectors: The detectors the policy asks for.
+        seed: Fixes folds, probe, projections and forests.
+        device: Where torch computes.
+
+    Raises:
+        UsageError: If the trusted set is too small for the policy's false-quarantine rate.
+    """
+    clock = _Clock()
+    everything = sample if trusted is None else pl.concat([sample, trusted])
+    encoder = Encoder.fit(everything, contract, seed, device)
+    label = contract.label if _is_class(everything, contract) else None
+    classes = tuple(sorted(everything[label].cast(pl.String).drop_nulls().unique().to_list())) if label else ()
+    arrays, names = encoder.encode(everything)
+    keys = record_keys(everything, seed)
+    base = Views(keys, encode_labels(everything, label, classes), arrays, names, classes)
+    clock.lap("views")
+    held_out = np.zeros(len(base), dtype=bool)
+    if trusted is not None:
+        held_out[len(sample) :] = keys[len(sample) :] % np.uint64(_REFERENCE_SHARE) != 0
+        _require_enough(int(held_out.sum()), contract.policy.false_quarantine_rate)
+    fitted = base.take(~held_out)
+    is_reference = np.flatnonzero(~held_out) >= len(sample)
+    count = 5 if len(fitted) <= _MANY_ROWS else 2
+    which = fold_of(fitted.keys, count)
+    probe = None
+    if classes:
+        probe = train(fitted["features"], fitted.labels, which, len(classes), _recipe(len(fitted), seed), device)
+        clock.lap("probe")
+    voters = None
+    if is_reference.sum() >= _FEWEST_VOTERS:
+        known = fitted.take(is_reference)
+        voters = Neighbours.of(known["compact"], known.keys, known.labels, _NEIGHBOURS, _INDEXED, device)
+    indexed = _INDEXED if len(fitted) <= _MANY_ROWS else _INDEXED // 2
+    able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
+    folds, failed = [], {}
+    inside_views = []
+    for number in range(count):
+        outside = fitted.take(which != number)
+        index = Neighbours.of(outside["compact"], outside.keys, outside.labels, _NEIGHBOURS, indexed, device)
+        clock.lap("neighbours")
+        views = enriched(probe, (index, voters), number, outside)
+        clock.lap("probe views")
+        scorers = {}
+        for detector in able:
+            try:
+                scorers[detector.name] = fit(detector, [views])
+            except Exception as error:  # noqa: BLE001  one broken detector holds the batch, it must not hide the others
+                failed[detector.name] = f"{type(error).__name__}: {error}"
+            clock.lap(detector.name)
+        folds.append(Fold(index, voters, scorers))
+        inside_views.append(enriched(probe, (index, voters), number, fitted.take(which == number)))
+    kept = tuple(d for d in able if d.name not in failed)
+    panel = Panel(encoder, probe, classes, label, seed, kept, tuple(folds), aside, failed, clock.seconds)
+    crossed = np.full((len(fitted), len(kept)), np.nan)
+    for number, views in enumerate(inside_views):
+        crossed[which == number] = raw_scores(folds[number].scorers, panel.names, views)
+    done = _calibrated(panel, crossed, which, is_reference, base.take(held_out) if trusted is not None else None)
+    clock.lap("calibration")
+    return done
+
+
+def _calibrated(
+    panel: Panel,
+    crossed: NDArray[np.float64],
+    which: NDArray[np.int64],
+    is_reference: NDArray[np.bool_],
+    calibration: Views | None,
+) -> Panel:
+    """Tails and weights of each fold from the other folds' cross-fitted scores; then the null."""
+    folds = []
+    suspicion = np.empty(len(crossed))
+    for number, fold in enumerate(panel.folds):
+        others = which != number
+        # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
+        source, levels = (is_reference, CLEAN) if is_reference.any() else (others, CONTAMINATED)
+        tails = {n: Tail.fit(crossed[source, i], levels) for i, n in enumerate(panel.names)}
+        p = np.stack([tails[n].p_value(crossed[:, i]) for i, n in enumerate(panel.names)], axis=1)
+        agreement = Tail.fit(consensus(p[source]), levels)
+        p = with_consensus(p, agreement)
+        weights = weigh(p[others & ~is_reference], p[is_reference] if is_reference.any() else None)
+        suspicion[~others] = fuse(p[~others], weights)
+        folds.append(replace(fold, tails=tails, agreement=agreement, weights=weights))
+    panel = replace(panel, folds=tuple(folds))
+    if calibration is None:
+        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference]))
+        return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
+    nulls = [TrustedNull(np.sort(panel.judged(number, calibration).suspicion)) for number in range(len(folds))]
+    return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))
+
+
+def _able(
+    detectors: Sequence[Detector[Any]], views: Views, classes: tuple[str, ...], later: set[str]
+) -> tuple[tuple[Detector[Any], ...], dict[str, str]]:
+    able, aside = [], {}
+    for detector in detectors:
+        missing = [view for view in detector.reads if view not in views and view not in later]
+        if detector.needs_label and not classes:
+            aside[detector.name] = "there is no label to judge"
+        elif missing:
+            aside[detector.name] = f"these records have no {missing[0]} view"
+        else:
+            able.append(detector)
+    return tuple(able), aside
+
+
+def _is_class(frame: pl.DataFrame, contract: Contract) -> bool:
+    """Whether the contract's label names classes: a number, or almost as many values as records, does not."""
+    if contract.label is None or contract.all_columns[contract.label].type not in ("category", "boolean", "integer"):
+        return False
+    distinct = frame[contract.label].drop_nulls().n_unique()
+    return 1 < distinct <= min(_MOST_CLASSES, len(frame) // 10)
+
+
+def _recipe(rows: int, seed: int) -> Recipe:
+    """Fewer passes over more records: the number of steps, not of passes, is what the probe needs."""
+    return Recipe(seed=seed) if rows <= _MANY_ROWS else Recipe(epochs=8, batch=128, checkpoints=4, seed=seed)
+
+
+def _require_enough(calibration: int, rate: float) -> None:
+    least = int(np.ceil(1 / rate))
+    if calibration + 1 < least:
+        needed = int(np.ceil((least - 1) * _REFERENCE_SHARE / (_REFERENCE_SHARE - 1)))
+        raise UsageError(
+            f"the trusted set leaves {calibration} records to calibrate on, too few for the rate of {rate}",
+            hint=f"give at least about {needed} trusted records, raise the rate, or scan without a trusted set",
+        )
+
+
+class _Clock:
+    """Seconds between laps, added up by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
