@@ -37,6 +37,8 @@ from lazaretto.pipelines.scan import Options, judge
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_data"
 TRUSTED = 1_000
+PARTS = ("incoming", "trusted", "partner")
+"""All of these are clean in sample_data/; each seed draws its own trusted set and batch from them together."""
 RATE = 0.01
 TRIGGER_COLUMNS = ("distance", "temp")
 
@@ -143,12 +145,8 @@ def pools(data: Path | None) -> dict[str, tuple[pl.DataFrame, Contract, dict[str
     drawings = pl.read_parquet(SAMPLES / "openclipart" / "drawings.parquet")["image"]
     strangers = np.stack([decode_grey(image, 28) for image in drawings])
     if data is None:
-        fashion = pl.concat(
-            [pl.read_parquet(SAMPLES / "fashion" / f"{part}.parquet") for part in ("incoming", "trusted")]
-        )
-        flights = pl.concat(
-            [pl.read_parquet(SAMPLES / "flights" / f"{part}.parquet") for part in ("incoming", "trusted")]
-        )
+        fashion = pl.concat([pl.read_parquet(SAMPLES / "fashion" / f"{part}.parquet") for part in PARTS])
+        flights = pl.concat([pl.read_parquet(SAMPLES / "flights" / f"{part}.parquet") for part in PARTS])
     else:
         named = pl.read_parquet(data / "fashion_mnist_5k.parquet")
         fashion = named.select("image", label=pl.col("class_name").str.replace("T-shirt/top", "T-shirt", literal=True))

@@ -107,7 +107,10 @@ class PyodScorer:
     def explain(self, views: Views) -> list[str]:
         """The dimension furthest from its median, in robust standard deviations."""
         deviation = (views[self.view].astype(np.float64) - self.centre) / self.scale
-        return [f"the record {self.says}; {furthest(row, self.names)}" for row in deviation]
+        # Principal components have no names a person could check; the panel adds the record's own columns.
+        return [
+            f"the record {self.says}" + (f"; {furthest(row, self.names)}" if self.names else "") for row in deviation
+        ]
 
 
 def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int = 2) -> str:
@@ -115,15 +118,14 @@ def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int =
 
     Args:
         deviation: (dimensions,) signed deviations in robust standard deviations.
-        names: What each dimension stands for; may be empty.
+        names: What each dimension stands for.
         most: Names to give.
     """
     if names and names[0].startswith("pixel row"):
         return _region(deviation, names)
     parts: dict[str, float] = {}
     for dimension in np.argsort(-np.nan_to_num(np.abs(deviation), nan=np.inf)):
-        name = names[dimension] if names else f"dimension {dimension}"
-        parts.setdefault(name, float(deviation[dimension]))
+        parts.setdefault(names[dimension], float(deviation[dimension]))
         if len(parts) == most:
             break
     return "most unusual: " + ", ".join(f"{name} ({value:+.1f} sd)" for name, value in parts.items())

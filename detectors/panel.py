@@ -143,7 +143,8 @@ class Panel:
         scorer = self.folds[number].scorers.get("mahalanobis")
         if isinstance(scorer, FrameScorer):
             said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in scorer.explain(views)]
-            words.update({d.name: said for d in self.detectors if {"hidden", "gradients"} & set(d.reads)})
+            learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
+            words.update({d.name: said for d in self.detectors if learnt & set(d.reads)})
         if self.probe is not None and self.encoder.columns:
             pulls = [_pulling(pull, views.names["features"]) for pull in self._saliency(number, views)]
             words.update({d.name: pulls for d in self.detectors if {"logits", "gradient_norms"} & set(d.reads)})
