@@ -9,23 +9,27 @@ transaction, checkpoint, then the scratch files and what waited in the landing f
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from lazaretto import attest
 from lazaretto.attest import NOTHING, Attestation, Chain, StoreFile, canonical_json, digest_of_files
 from lazaretto.durable import sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
+from lazaretto.gatekeeper import check_store
 from lazaretto.keys import PUBLISHER, private_key, public_key
 from lazaretto.ledger import checkpoint
 from lazaretto.pipelines.landing import clear_landing
 from lazaretto.pipelines.record import record
 from lazaretto.records import OnStep, no_step
-from lazaretto.store import commit, log_files, sweep
+from lazaretto.store import commit, log_files, sweep, sweep_log
 from lazaretto.table import active_files, open_table
-from lazaretto.tables import BatchRow
+from lazaretto.tables import BatchRow, DecisionRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 JOURNAL_TYPE = "application/vnd.lazaretto.journal+json"
 HOLD = "hold"
 """Kind of a plan beside those of attestations: the batch waits as a whole, nothing enters the store."""
+_BATCH_ID = re.compile(r"b-[0-9a-f]{20}")
 STEPS = ("commit", "attest", "ledger", "checkpoint", "clean")
 """The steps of `carry_out`; the first two are passed over when nothing enters the store."""
 
@@ -81,28 +86,27 @@ def read_chain(workspace: Workspace, dataset: str) -> Chain:
     return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
 
 
-def check_head(workspace: Workspace, chain: Chain) -> None:
-    """Refuse to build on a store that is not the one the newest attestation describes.
+def check_head(workspace: Workspace, ledger: Ledger, chain: Chain) -> None:
+    """Refuse to build on a store, or a ledger, that is not the one the newest attestation describes.
 
     Raises:
-        IntegrityViolated: A commit was added, taken away or changed.
+        IntegrityViolated: A commit was added, taken away or changed, or the ledger was put back to an older state.
     """
-    folder = workspace.store(chain.dataset)
-    table = open_table(folder)
     head = chain.head
     if head is None:
+        folder = workspace.store(chain.dataset)
+        table = open_table(folder)
         if table is not None and active_files(table):
             raise IntegrityViolated(f"the store {folder} holds files but nothing was ever published there")
         return
-    if table is None or table.version() != head.version:
-        found = "gone" if table is None else f"at version {table.version()}"
-        raise IntegrityViolated(
-            f"the store {folder} is {found}; the newest attestation is of version {head.version}",
-            hint="lazaretto verify says what is wrong; restore the store from a backup",
-        )
-    attested = {path: file.size for path, file in chain.files(head.epoch).items()}
-    if active_files(table) != attested:
-        raise IntegrityViolated(f"the store {folder} is not made of the files that were attested")
+    check_store(workspace, chain)
+    with ledger.reading() as session:
+        decided = select(DecisionRow.id).where(DecisionRow.unit == head.unit).limit(1)
+        if session.get(BatchRow, head.unit) is None and session.scalar(decided) is None:
+            raise IntegrityViolated(
+                f"the ledger does not know {head.unit}, the newest publication of {chain.dataset}",
+                hint="it was put back or exchanged: restore the ledger that belongs to this store",
+            )
 
 
 def next_epoch(workspace: Workspace, dataset: str) -> int:
@@ -117,18 +121,24 @@ def begin(workspace: Workspace, dataset: str, batch: str) -> None:
 
 
 def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
-    """Take back what was brought to its place for a batch that will not be published, and the scratch files."""
+    """Take back what was brought to its place for something that will not be published, and the scratch files.
+
+    Nothing that was published is touched, nor anything while a plan waits to be carried out.
+    """
+    if workspace.journal(dataset).exists():
+        return
+    published = {attestation.unit for attestation in read_chain(workspace, dataset).attestations}
     marker = _begun(workspace, dataset)
-    if marker.exists() and not workspace.journal(dataset).exists():
+    if marker.exists():
         batch = marker.read_text(encoding="utf-8")
         with ledger.reading() as session:
-            published = session.get(BatchRow, batch) is not None
-        if batch and not published:
+            known = batch in published or session.get(BatchRow, batch) is not None
+        if _BATCH_ID.fullmatch(batch) and not known:
             for folder in (workspace.batch(batch), workspace.quarantine(dataset, batch)):
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(folder.with_name(f".{folder.name}.part"), ignore_errors=True)
-            shutil.rmtree(workspace.store(dataset) / batch, ignore_errors=True)
         marker.unlink()
+    sweep(workspace.store(dataset), published)
     shutil.rmtree(workspace.work(dataset), ignore_errors=True)
 
 
@@ -151,10 +161,9 @@ def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep 
     if workspace.journal(dataset).exists():
         plan = _read_plan(workspace, dataset)
         carry_out(workspace, ledger, plan, on_step)
-    chain = read_chain(workspace, dataset)
-    check_head(workspace, chain)
+    sweep_log(workspace.store(dataset))
+    check_head(workspace, ledger, read_chain(workspace, dataset))
     abandon(workspace, ledger, dataset)
-    sweep(workspace.store(dataset), {attestation.unit for attestation in chain.attestations})
     checkpoint(ledger)
     return plan
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
 from lazaretto.config import Workspace, init_workspace
 from lazaretto.contract import Contract, parse_contract
 from lazaretto.pipelines.ingest import Hooks, IngestResult, ingest
@@ -18,6 +17,7 @@ from lazaretto.records import DIGEST, RECORD_ID, ROW, Batch, Parsed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 DATASET = "flights"
 CONTRACT = """\
@@ -32,6 +32,7 @@ features: [x]
 """
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PARTITION = 4
+EVIDENCE = '[{"detector": "outlier", "score": 9.0, "p_value": 0.001, "why": "x is far out"}]'
 HELD = "more is suspicious than the contract allows"
 
 
@@ -54,7 +55,8 @@ class FakeJudge:
         batch = snapshot(files, contract.dataset, into / "snapshot")
         hooks.on_batch(batch)
         hooks.on_step("decide")
-        frame = pl.concat([pl.read_csv(file.copy, schema_overrides={"id": pl.String, "x": pl.Float64}) for file in batch.files])
+        types = {"id": pl.String, "x": pl.Float64}
+        frame = pl.concat([pl.read_csv(file.copy, schema_overrides=types) for file in batch.files])
         digest = frame.select(pl.format("{}|{}|{}", "id", "x", "late").hash(7).cast(pl.String).alias(DIGEST))[DIGEST]
         frame = frame.with_columns(pl.col("id").alias(RECORD_ID), digest).with_row_index(ROW).cast({ROW: pl.UInt64})
         frame = frame.select("id", "x", "late", ROW, RECORD_ID, DIGEST)
@@ -68,7 +70,11 @@ class FakeJudge:
         suspect = (pl.col("x") > 100) & ~rejected
         waits = ~rejected if self.hold else suspect
         verdicts = frame.with_columns(
-            decision=pl.when(rejected).then(pl.lit("reject")).when(waits).then(pl.lit("quarantine")).otherwise(pl.lit("admit")),
+            decision=pl.when(rejected)
+            .then(pl.lit("reject"))
+            .when(waits)
+            .then(pl.lit("quarantine"))
+            .otherwise(pl.lit("admit")),
             suspect=suspect,
             p_value=pl.when(suspect).then(0.001).otherwise(0.5),
         )
@@ -87,9 +93,9 @@ class FakeJudge:
             reasons=reasons,
         ).write_parquet(into / "verdicts.parquet")
         waiting = verdicts.filter(pl.col("decision") == "quarantine")
-        waiting.select(
-            ROW, pl.col(RECORD_ID).alias("record_id"), "suspect", evidence=pl.when("suspect").then(pl.lit('[{"detector": "outlier"}]')).otherwise(pl.lit("[]"))
-        ).write_parquet(into / "evidence.parquet")
+        said = pl.when("suspect").then(pl.lit(EVIDENCE)).otherwise(pl.lit("[]"))
+        evidence = waiting.select(ROW, pl.col(RECORD_ID).alias("record_id"), "suspect", evidence=said)
+        evidence.write_parquet(into / "evidence.parquet")
         rejects = verdicts.filter(pl.col("decision") == "reject")
         rejects.select(
             ROW, record_id=RECORD_ID, file=pl.lit("f"), stage=pl.lit("contract"), column=pl.lit("x"),
@@ -107,8 +113,7 @@ class FakeJudge:
 
 
 def make_workspace(root: Path) -> Workspace:
-    """A workspace with the contract of `DATASET`; what the gate remembers stays beside it."""
-    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
+    """A workspace with the contract of `DATASET`."""
     workspace, _ = init_workspace(root / "workspace")
     workspace.contract(DATASET).write_text(CONTRACT)
     return workspace
@@ -117,7 +122,8 @@ def make_workspace(root: Path) -> Workspace:
 def write_batch(path: Path, start: int = 0, rows: int = 10) -> Path:
     """``rows`` records; every tenth is suspicious, the one after it breaks the contract."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"r{i},{1000 if i % 10 == 5 else -1 if i % 10 == 6 else i % 7},{str(i % 2 == 0).lower()}" for i in range(start, start + rows)]
+    odd = {5: 1000, 6: -1}
+    lines = [f"r{i},{odd.get(i % 10, i % 7)},{str(i % 2 == 0).lower()}" for i in range(start, start + rows)]
     path.write_text("\n".join(["id,x,late", *lines]) + "\n")
     return path
 
@@ -130,3 +136,14 @@ def publish(workspace: Workspace, start: int = 0, *, hold: bool = False, rows: i
     """Ingest one batch of records numbered from ``start``."""
     file = write_batch(workspace.root.parent / f"batch-{start}.csv", start, rows)
     return ingest(workspace, [file], DATASET, judge=FakeJudge(hold), now=NOW)
+
+
+def no_fault(_partitions: object, _contract: object, _into: object) -> dict[int, str]:
+    """A recheck that finds nothing, in place of Great Expectations, which takes seconds."""
+    return {}
+
+
+def stored(workspace: Workspace) -> pl.DataFrame:
+    """What is in the store, ordered."""
+    frame = pl.scan_delta(str(workspace.store(DATASET))).collect()
+    return frame.sort("_record_id")

@@ -132,11 +132,11 @@ def anchor_name(workspace: Workspace, size: int) -> str:
     return f"{workspace.id}-{size:012}.checkpoint"
 
 
-def newest_anchor(workspace: Workspace) -> Path | None:
-    """The newest checkpoint in the anchor folder."""
+def anchors(workspace: Workspace) -> list[Path]:
+    """The checkpoints in the anchor folder, oldest first; none where none is configured."""
     if workspace.anchor is None or not workspace.anchor.is_dir():
-        return None
-    return max(workspace.anchor.glob(f"{workspace.id}-*.checkpoint"), default=None)
+        return []
+    return sorted(workspace.anchor.glob(f"{workspace.id}-*.checkpoint"))
 
 
 def read_checkpoint(path: Path, origin: str, key: Ed25519PublicKey) -> Checkpoint:

@@ -87,7 +87,7 @@ def require(workspace: Workspace, dataset: str) -> Chain:
     chain = _read(workspace, dataset)
     for _ in range(_TRIES):
         try:
-            _check_store(workspace, chain)
+            check_store(workspace, chain)
             break
         except IntegrityViolated:
             # A publication may have ended between reading the attestations and looking at the store.
@@ -113,7 +113,12 @@ def _read(workspace: Workspace, dataset: str) -> Chain:
     return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
 
 
-def _check_store(workspace: Workspace, chain: Chain) -> None:
+def check_store(workspace: Workspace, chain: Chain) -> None:
+    """Refuse a store that is not, commit for commit and file for file, the one the newest attestation describes.
+
+    Raises:
+        IntegrityViolated: It is not.
+    """
     folder, head = workspace.store(chain.dataset), chain.head
     if head is None:
         return  # nothing to say yes to, whatever lies there

@@ -12,24 +12,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from lazaretto.attest import NOTHING
-from lazaretto.audit import Checkpoint, Entry, origin_of, read_checkpoint, write_checkpoint
+from lazaretto.audit import Checkpoint, Entry, anchors, origin_of, read_checkpoint, write_checkpoint
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
-from lazaretto.errors import IntegrityViolated
+from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
 from lazaretto.tables import AuditRow, DiscardRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 
     from lazaretto.attest import Attestation
     from lazaretto.config import Workspace
+    from lazaretto.tables import BatchRow
 
 
 @dataclass(frozen=True)
@@ -121,20 +123,33 @@ def checkpoint(ledger: Ledger) -> None:
     workspace = ledger.workspace
     origin = origin_of(workspace)
     with named_lock(workspace, "audit-checkpoint", wait=True), ledger.reading() as session:
-        last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
-        if last is None:
-            return
-        if workspace.checkpoint.exists():
-            before = read_checkpoint(workspace.checkpoint, origin, public_key(workspace.keys, AUDIT))
-            known = session.scalar(select(AuditRow.hash).where(AuditRow.seq == before.size))
-            if known != before.head:
+        signed: list[int] = []
+        for path in _newest_checkpoints(workspace):
+            if path is None:
+                signed.append(0)
+                continue
+            before = read_checkpoint(path, origin, public_key(workspace.keys, AUDIT))
+            signed.append(before.size)
+            if session.scalar(select(AuditRow.hash).where(AuditRow.seq == before.size)) != before.head:
                 raise IntegrityViolated(
-                    f"the audit log is not the one that checkpoint {workspace.checkpoint} was signed for",
+                    f"the audit log is not the one that checkpoint {path} was signed for",
                     hint="lazaretto verify says what is wrong; restore the ledger from a backup",
                 )
-            if before.size == last.seq:
-                return
+        last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
+        if last is None or min(signed) == last.seq:
+            return
         write_checkpoint(workspace, Checkpoint(origin, last.seq, last.hash), private_key(workspace.keys, AUDIT))
+
+
+def _newest_checkpoints(workspace: Workspace) -> Iterator[Path | None]:
+    """The newest checkpoint of each place one belongs to; None for a place that has none yet."""
+    yield workspace.checkpoint if workspace.checkpoint.exists() else None
+    if workspace.anchor is not None:
+        if not workspace.anchor.is_dir():
+            raise UsageError(
+                f"the anchor folder {workspace.anchor} is not there", hint="mount it, or correct it in lazaretto.toml"
+            )
+        yield next(reversed(anchors(workspace)), None)
 
 
 def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str) -> None:
@@ -155,14 +170,15 @@ def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str
         checkpoint(ledger)
 
 
-def remember_discarded(
-    session: Session, workspace: Workspace, batch: str, dataset: str, digests: Sequence[str], at: str
-) -> None:
-    """Keep the keyed digests of records that must not come back."""
+def remember_discarded(session: Session, workspace: Workspace, batch: BatchRow, digests: Sequence[str], at: str) -> int:
+    """Keep the keyed digests of records of a batch that must not come back; gives how many are new."""
     key = _discard_key(workspace)
-    macs = {_mac(key, dataset, digest) for digest in digests}
-    known = _known(session, dataset, macs)
-    session.add_all(DiscardRow(dataset=dataset, mac=mac, batch_id=batch, at=at) for mac in sorted(macs - known))
+    macs = {_mac(key, batch.dataset, digest) for digest in digests}
+    new = sorted(macs - _known(session, batch.dataset, macs))
+    if new:
+        common = {"dataset": batch.dataset, "batch_id": batch.id, "at": at}
+        session.execute(insert(DiscardRow), [{**common, "mac": mac} for mac in new])
+    return len(new)
 
 
 def discarded(ledger: Ledger, dataset: str, digests: Sequence[str]) -> set[str]:

@@ -116,10 +116,17 @@ def seal_batch(folder: Path, identity: Identity, master: bytes, content: Content
     """Write a batch's quarantine.
 
     The folder appears when everything in it is complete and on the disk. An earlier, unfinished one is replaced.
+
+    Raises:
+        IntegrityViolated: The batch was sealed before.
     """
     aside = folder.with_name(f".{folder.name}.part")
-    for stale in (aside, folder):
-        shutil.rmtree(stale, ignore_errors=True)
+    if folder.exists():
+        raise IntegrityViolated(
+            f"the quarantine {folder} exists, but the ledger does not know the batch",
+            hint="restore the ledger that belongs to this workspace",
+        )
+    shutil.rmtree(aside, ignore_errors=True)
     make_folder(aside)
     key = os.urandom(32)
     _wrap(aside / KEY_FILE, identity, master, key)
@@ -152,11 +159,13 @@ class Quarantined:
         content["parts"] = tuple(Part(**part) for part in content["parts"])
         content["originals"] = tuple(Original(**item) for item in content["originals"])
         self.manifest = Manifest(**content)
+        self.digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        """SHA-256 (hex) of the sealed manifest."""
 
     def records(self) -> Iterator[pl.DataFrame]:
-        """All quarantined records, in pieces, ``_row`` ascending."""
+        """All quarantined records, one frame a part, ``_row`` ascending."""
         for part in self.manifest.parts:
-            yield from self._read(part.name, None)
+            yield pl.concat(list(self._read(part.name, None)))
 
     def select(self, rows: Collection[int]) -> pl.DataFrame:
         """The records at these positions of the batch, ``_row`` ascending.

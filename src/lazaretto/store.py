@@ -21,7 +21,7 @@ from lazaretto.contract import canonical_schema
 from lazaretto.durable import file_mode_like, make_folder, make_folder_like_parent, sync_file, sync_folder
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.records import RECORD_ID
-from lazaretto.table import LOG, open_table
+from lazaretto.table import LOG, active_files, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,8 +131,14 @@ def write_files(
         batch: Id of the batch the records came in.
         frames: Canonical records, one frame a partition, each written to one file; taken one at a time.
         contract: Names the columns.
+
+    Raises:
+        IntegrityViolated: The table has files of that unit.
     """
     target = folder / unit
+    table = open_table(folder)
+    if table is not None and any(path.startswith(f"{unit}/") for path in active_files(table)):
+        raise IntegrityViolated(f"the store {folder} holds {unit} already")
     shutil.rmtree(target, ignore_errors=True)
     written: list[StoreFile] = []
     schema = canonical_schema(contract)
@@ -215,16 +221,18 @@ def read_commit(folder: Path, version: int) -> bytes:
         raise IntegrityViolated(f"commit {path} of the store cannot be read: {error.strerror}") from error
 
 
-def sweep(folder: Path, keep: set[str]) -> None:
-    """Remove what an interrupted write left: unit folders without a commit, and half-written log files."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.name != LOG and path.name not in keep:
+def sweep(folder: Path, published: set[str]) -> None:
+    """Remove the unit folders that an interrupted write left; those of published units stay."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != LOG and path.name not in published:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_log(folder: Path) -> None:
+    """Remove what an interrupted commit left in the log: delta-rs stages a commit beside it, under another name."""
     log = folder / LOG
     for path in log.iterdir() if log.is_dir() else ():
-        if path.suffix != ".json":  # delta-rs stages a commit as NAME.json#N
+        if path.suffix != ".json":
             path.unlink(missing_ok=True)
 
 
