@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lazaretto import cli_workspace
+from lazaretto import cli_review, cli_workspace
 from lazaretto.errors import LazarettoError, UsageError
 
 app = typer.Typer(
@@ -95,8 +95,10 @@ for command in (
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
+    cli_review.verify,
 ):
     app.command()(command)
+app.add_typer(cli_review.review, name="review")
 contract_app.command("show")(cli_workspace.contract_show)
 
 

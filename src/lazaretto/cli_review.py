@@ -1,0 +1,195 @@
+"""The analyst's work from a terminal, and the auditor's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from lazaretto import cli_shown
+from lazaretto.cli_workspace import Json, Place
+from lazaretto.errors import UsageError
+
+review = typer.Typer(help="Decide on what waits in quarantine.", no_args_is_help=True)
+
+Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE...]", help="Ids of cases.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept for good.")]
+OfBatch = Annotated[str | None, typer.Option("--batch", "-b", help="A held batch: all of it that is not suspicious.")]
+OfDataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only of this data set.")]
+
+
+@review.command("list")
+def list_(
+    dataset: OfDataset = None,
+    batch: Annotated[str | None, typer.Option("--batch", "-b", help="Only of this batch.")] = None,
+    state: Annotated[str, typer.Option(help="open, released, discarded or all.")] = "open",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Most to list.")] = 20,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """List cases, the most suspicious first."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.cases import count_cases, list_cases
+
+    place = find_workspace(workspace)
+    chosen = None if state == "all" else state
+    cases = list_cases(place, dataset=dataset, batch=batch, state=chosen, limit=limit)
+    if json_:
+        cli_shown.print_json([asdict(case) for case in cases])
+        return
+    total = count_cases(place, dataset=dataset, batch=batch)
+    if not cases:
+        cli_shown.print_lines(f"no case is {state}; {total['released']:,} released, {total['discarded']:,} discarded")
+        return
+    rows = [
+        (
+            case.id,
+            case.record_id[:24],
+            "" if case.p_value is None else f"{case.p_value:.3g}",
+            case.assignee or "",
+            _why(case),
+        )
+        for case in cases
+    ]
+    title = f"{total['open']:,} cases wait; the first {len(cases)}" if state == "open" else f"{len(cases)} cases"
+    cli_shown.show_table(title, ("case", "record", "p", "for", "why"), rows)
+    cli_shown.print_lines("", f"next: lazaretto review show {cases[0].id}")
+
+
+@review.command()
+def show(
+    case: Annotated[str, typer.Argument(metavar="CASE")],
+    personal: Annotated[bool, typer.Option("--personal", help="Also show columns of personal data.")] = False,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Show one case: the record, why it waits, what was decided."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.cases import show_case
+
+    found = show_case(find_workspace(workspace), case, personal=personal)
+    record = {name: _readable(value) for name, value in found.record.items()}
+    if json_:
+        cli_shown.print_json({**asdict(found), "record": record})
+        return
+    one = found.case
+    p_value = "not scored" if one.p_value is None else f"p {one.p_value:.3g}, q {one.q_value or 1:.3g}"
+    cli_shown.print_lines(
+        f"case {one.id} ({one.state}), record {one.record_id} of {one.dataset}, batch {one.batch}, row {one.row:,}",
+        f"waits since {one.waiting_since}, {p_value}" + (f", for {one.assignee}" if one.assignee else ""),
+        "",
+        "why:",
+        *(f"  {reason}" for reason in one.reasons),
+        "",
+        "record:",
+        *(f"  {name}: {value}" for name, value in record.items()),
+        *(["", "decisions:"] if found.decisions else []),
+        *(
+            f"  {d.at} {d.actor}: {d.action}" + (f" to {d.assignee}" if d.assignee else "") + f": {d.reason}"
+            for d in found.decisions
+        ),
+    )
+
+
+@review.command()
+def release(
+    reason: Reason,
+    cases: Cases = None,
+    batch: OfBatch = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Let records into the store, judged by today's contract, each exactly once."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.review import release as release_cases
+    from lazaretto.pipelines.review import release_batch, word
+
+    place, said = find_workspace(workspace), word(reason)
+    _one_of(cases, batch)
+    released = [release_batch(place, batch, said)] if batch else release_cases(place, cases or [], said)
+    if json_:
+        cli_shown.print_json([asdict(one) for one in released])
+        return
+    for one in released:
+        cli_shown.print_lines(f"{one.records:,} records of {one.batch} are in {one.dataset} version {one.version}")
+
+
+@review.command()
+def discard(
+    reason: Reason,
+    cases: Cases = None,
+    batch: OfBatch = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Keep records out for good; the same content is refused when it arrives again."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.review import discard as discard_cases
+    from lazaretto.pipelines.review import discard_batch, word
+
+    place, said = find_workspace(workspace), word(reason)
+    _one_of(cases, batch)
+    count = discard_batch(place, batch, said) if batch else len(discard_cases(place, cases or [], said))
+    if json_:
+        cli_shown.print_json({"discarded": count})
+    else:
+        cli_shown.print_lines(
+            f"{count:,} records are discarded; the same content will be refused when it arrives again"
+        )
+
+
+@review.command()
+def assign(
+    to: Annotated[str, typer.Option("--to", help="Who shall decide.")],
+    cases: Annotated[list[str], typer.Argument(metavar="CASE...")],
+    reason: Reason = "assigned from the command line",
+    workspace: Place = None,
+) -> None:
+    """Hand cases to someone."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.review import assign as assign_cases
+    from lazaretto.pipelines.review import word
+
+    done = assign_cases(find_workspace(workspace), cases, to, word(reason))
+    cli_shown.print_lines(f"{len(done):,} cases are for {to}")
+
+
+def verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Re-hash store, quarantine, audit log and signatures."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.verify import verify as check
+
+    with cli_shown.progress(quiet=json_) as (on_step, on_rows):
+        found = check(find_workspace(workspace), dataset, on_step=on_step, on_rows=on_rows)
+    if json_:
+        cli_shown.print_json(asdict(found))
+        if found.findings:
+            raise typer.Exit(5)
+        return
+    cli_shown.print_lines(
+        f"{found.files:,} store files with {found.records:,} records, {found.quarantined:,} quarantined batches and "
+        f"{found.audit_entries:,} audit entries checked",
+        *(f"note: {note}" for note in found.notes),
+        *(f"found: {finding}" for finding in found.findings),
+    )
+    found.require()
+    cli_shown.print_lines("everything is as it was signed")
+
+
+def _one_of(cases: list[str] | None, batch: str | None) -> None:
+    if bool(cases) == bool(batch):
+        raise UsageError("name either cases or one --batch", hint="lazaretto review list shows the ids of cases")
+
+
+def _why(case: Any) -> str:  # noqa: ANN401  a Case, imported late
+    return str(case.reasons[0])[:100] if case.reasons else "held with its batch"
+
+
+def _readable(value: object) -> object:
+    """Bytes are described, not printed."""
+    return f"({len(value):,} bytes)" if isinstance(value, bytes) else value
