@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lazaretto.calibrate import PValueCounts
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
     from lazaretto.expectations.check import CheckResult
     from lazaretto.pipelines.scan import Options
+    from lazaretto.pipelines.score import Scored
     from lazaretto.records import Parsed
 
 UNPARSED = "(did not parse)"
@@ -43,9 +43,7 @@ class Outcome:
     parsed: Parsed
     checked: CheckResult
     panel: Panel | None
-    counts: PValueCounts
-    flagged: dict[str, int]
-    """Detector -> records whose p-value by that detector alone is at most the rate."""
+    scored: Scored
     faults: tuple[str, ...]
 
 
@@ -191,7 +189,7 @@ def _judged(outcome: Outcome, scores: pl.DataFrame, evidence: pl.DataFrame, hold
     table = scores.join(said, on=ROW, how="left", maintain_order="left").with_columns(
         pl.col("suspect").fill_null(value=False),
         pl.col("reasons").fill_null([]),
-        q_value=pl.Series(outcome.counts.q_values(scores["p_value"].to_numpy())),
+        q_value=pl.Series(outcome.scored.counts.q_values(scores["p_value"].to_numpy())),
     )
     if holds:
         held = [f"batch held: {why}" for why in holds]
@@ -280,7 +278,7 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
         "null": _null(panel),
         "false_quarantine_rate": rate,
         "fdr": contract.policy.fdr,
-        "detectors": _detectors(panel, outcome.flagged),
+        "detectors": _detectors(panel, outcome.scored.flagged),
         "stood_aside": dict(panel.stood_aside) if panel else {},
         "failed_detectors": dict(panel.failed) if panel else {},
         "per_source": tally.table("source", rate),

@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import PValueCounts
 from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.expectations.suite import build_suite
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.outcome import Outcome, write_outcome
+from lazaretto.pipelines.score import score_all
 from lazaretto.pipelines.shift import label_shift
 from lazaretto.pipelines.snapshot import snapshot
-from lazaretto.records import DIGEST, PARTITION_ROWS, RECORD_ID, ROW, OnRows, OnStep, Parsed, no_rows, no_step
+from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from lazaretto.records import Batch
 
 THREADS = 2
-"""Threads that torch and BLAS may use: fixed, because sums in another order differ in their last bits."""
+"""Threads that torch may use while fitting: fixed, because sums in another order differ in their last bits."""
 
 STEPS = ("snapshot", "parse", "validate", "fit", "score", "decide")
 
@@ -131,10 +130,11 @@ def judge(
     panel, faults = _fit(run, parsed, refused, trusted)
     run.done("fit", parsed.arrived)
     run.step("score")
-    counts, flagged = _score(run, parsed, refused, panel)
+    rate = contract.policy.false_quarantine_rate
+    scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
     run.done("score", parsed.arrived)
     run.step("decide")
-    outcome = Outcome(into, contract, parsed, checked, panel, counts, flagged, (*parsed.holds, *checked.holds, *faults))
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, (*parsed.holds, *checked.holds, *faults))
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages
@@ -280,50 +280,3 @@ def _fit(
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:
     return int(frame[DIGEST].is_in(trusted[DIGEST].implode()).sum())
-
-
-def _score(run: _Run, parsed: Parsed, refused: Path, panel: Panel | None) -> tuple[PValueCounts, dict[str, int]]:
-    """Score every partition into ``scores/``, explain suspects into ``evidence/``, count what each detector flags."""
-    from lazaretto.evidence import Evidence, dump_evidence
-
-    counts = PValueCounts()
-    rate = run.contract.policy.false_quarantine_rate
-    for part in ("scores", "evidence"):
-        (run.folder / part).mkdir(exist_ok=True)
-    names = () if panel is None else panel.names
-    flagged = np.zeros(len(names), dtype=np.int64)
-    for number, frame in enumerate(sound_partitions(parsed, refused)):
-        wide = len(names)
-        raw = np.full((len(frame), wide), np.nan)
-        suspicion = p_value = np.full(len(frame), np.nan)
-        said: list[str] = []
-        suspects = np.zeros(len(frame), dtype=bool)
-        if panel is not None and len(frame):
-            scores = panel.score(frame)
-            raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
-            suspects = ~(p_value > rate)
-            flagged += (scores.p_values <= rate).sum(axis=0)
-            index = np.flatnonzero(suspects)
-            picked = frame[index]
-            subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index])
-            explained = panel.explain(picked, subset) if len(index) else []
-            said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
-        counts.add(p_value)
-        table = pl.DataFrame(
-            {
-                ROW: frame[ROW],
-                "record_id": frame[RECORD_ID],
-                "suspicion": suspicion,
-                "p_value": p_value,
-                **{f"score.{name}": raw[:, i] for i, name in enumerate(names)},
-            }
-        )
-        table.write_parquet(run.folder / "scores" / f"part-{number:05}.parquet")
-        judged = frame.filter(pl.Series(suspects)).select(ROW, RECORD_ID)
-        schema = {ROW: pl.UInt64, "record_id": pl.String, "evidence": pl.String}
-        evidence_table = pl.DataFrame(
-            [judged[ROW], judged[RECORD_ID], pl.Series("evidence", said, pl.String)], schema=schema
-        )
-        evidence_table.write_parquet(run.folder / "evidence" / f"part-{number:05}.parquet")
-        run.on_rows(len(frame))
-    return counts, dict(zip(names, flagged.tolist(), strict=True))

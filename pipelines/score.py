@@ -1,0 +1,120 @@
+"""Scores partitions against the fitted panel: one pure function per partition, run by a few workers.
+
+Each worker computes with one thread, so that neither the number of workers nor the machine's cores can change the order
+of a sum, and two workers do not wait for each other's threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from lazaretto.calibrate import PValueCounts
+from lazaretto.records import RECORD_ID, ROW, OnRows, no_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lazaretto.detectors.panel import Panel
+
+WORKERS = 2
+"""Partitions scored at the same time; memory grows with each."""
+
+
+@dataclass(frozen=True)
+class PartScores:
+    """What one partition's scoring leaves in memory; the scores themselves lie on disk."""
+
+    p_values: NDArray[np.float64]
+    flagged: NDArray[np.int64]
+    """(detectors,) records whose p-value by that detector alone is at most the rate."""
+
+
+@dataclass
+class Scored:
+    """All partitions together."""
+
+    counts: PValueCounts = field(default_factory=PValueCounts)
+    flagged: dict[str, int] = field(default_factory=dict)
+
+
+def score_all(
+    frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, folder: Path, on_rows: OnRows = no_rows
+) -> Scored:
+    """Score every partition into ``scores/`` and explain its suspects into ``evidence/``.
+
+    Args:
+        frames: Canonical records that were not rejected, partition by partition.
+        panel: The fitted panel; None leaves every score empty (the batch is then held).
+        rate: p-value up to which a record is a suspect.
+        folder: Where both folders go.
+        on_rows: Called with the number of records just scored.
+    """
+    for name in ("scores", "evidence"):
+        (folder / name).mkdir(exist_ok=True)
+    scored = Scored()
+    names = () if panel is None else panel.names
+    flagged = np.zeros(len(names), dtype=np.int64)
+    for part in _in_order(frames, panel, rate, folder):
+        scored.counts.add(part.p_values)
+        flagged += part.flagged
+        on_rows(len(part.p_values))
+    scored.flagged = dict(zip(names, flagged.tolist(), strict=True))
+    return scored
+
+
+def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folder: Path, number: int) -> PartScores:
+    """Score and explain one partition; writes ``scores/part-N.parquet`` and ``evidence/part-N.parquet``."""
+    from lazaretto.evidence import Evidence, dump_evidence
+
+    names = () if panel is None else panel.names
+    raw = np.full((len(frame), len(names)), np.nan)
+    suspicion = p_value = np.full(len(frame), np.nan)
+    suspects = np.zeros(len(frame), dtype=bool)
+    flagged = np.zeros(len(names), dtype=np.int64)
+    said: list[str] = []
+    if panel is not None and len(frame):
+        scores = panel.score(frame)
+        raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
+        suspects = ~(p_value <= 1) | (p_value <= rate)  # what has no p-value is a suspect
+        flagged = (scores.p_values <= rate).sum(axis=0)
+        index = np.flatnonzero(suspects)
+        subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index])
+        explained = panel.explain(frame[index], subset) if len(index) else []
+        said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
+    table = {"record_id": frame[RECORD_ID], "suspicion": suspicion, "p_value": p_value}
+    columns = {f"score.{name}": raw[:, i] for i, name in enumerate(names)}
+    pl.DataFrame({ROW: frame[ROW], **table, **columns}).write_parquet(folder / "scores" / f"part-{number:05}.parquet")
+    judged = frame.filter(pl.Series(suspects, dtype=pl.Boolean))
+    evidence = {ROW: judged[ROW], "record_id": judged[RECORD_ID], "evidence": pl.Series(said, dtype=pl.String)}
+    pl.DataFrame(evidence).write_parquet(folder / "evidence" / f"part-{number:05}.parquet")
+    return PartScores(p_value, flagged)
+
+
+def _in_order(frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, folder: Path) -> Iterator[PartScores]:
+    """Results in the order of the partitions, with no more of them read ahead than there are workers."""
+    if panel is None:
+        yield from (score_partition(frame, None, rate, folder, n) for n, frame in enumerate(frames))
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    waiting: deque[Future[PartScores]] = deque()
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as workers,
+    ):
+        for number, frame in enumerate(frames):
+            if len(waiting) == WORKERS:
+                yield waiting.popleft().result()
+            waiting.append(workers.submit(score_partition, frame, panel, rate, folder, number))
+        while waiting:
+            yield waiting.popleft().result()
