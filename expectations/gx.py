@@ -106,15 +106,17 @@ class Evaluator:
 
 
 class _Silence:
-    """Great Expectations logs what it also returns; a gate's output is for people."""
+    """Great Expectations logs what it also returns; a gate's output is for people.
+
+    Logging is switched off whole for the moment: some of its modules give their own loggers a level.
+    """
 
     def __enter__(self) -> None:
-        self._logger = logging.getLogger("great_expectations")
-        self._before = self._logger.level
-        self._logger.setLevel(logging.CRITICAL + 1)
+        self._before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
 
     def __exit__(self, *_error: object) -> None:
-        self._logger.setLevel(self._before)
+        logging.disable(self._before)
 
 
 def load() -> ModuleType:

@@ -93,7 +93,10 @@ def _compare(name: str, result: dict[str, object]) -> None:
     clean = joined.filter(pl.col("attack").is_null())
     held = int((clean["decision"] != "admit").sum())
     share = f"{held} of {len(clean):,} clean records held ({held / len(clean):.1%})"
-    print_lines(f"  {name}: caught {', '.join(parts)}; {share}" + ("; the whole batch waits" if result["held"] else ""))
+    if result["held"]:
+        print_lines(f"  {name}: the whole batch waits, {len(stopped)} poisoned and {len(clean):,} clean records")
+    else:
+        print_lines(f"  {name}: caught {', '.join(parts)}; {share}")
 
 
 def _gate(dataset: str, batch: str | None, workspace: Path) -> bool:
