@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlalchemy.orm import Session
+
     from lazaretto.attest import Chain
     from lazaretto.audit import Checkpoint, Entry
     from lazaretto.config import Workspace
-    from lazaretto.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,19 @@ def verify(
         UsageError: Another process is at work on a data set, or the ledger cannot be read.
     """
     check = _Check(workspace, on_step, on_rows)
-    with open_ledger(workspace) as ledger:
-        on_step("audit log")
-        entries = check.audit(ledger)
-        names = (dataset,) if dataset else _datasets(workspace, ledger)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(workspace))
+        with ledger.reading() as session:
+            names = (dataset,) if dataset else _datasets(workspace, session)
         for name in names:
-            with dataset_lock(workspace, name):
-                check.dataset(name, ledger, entries)
+            stack.enter_context(dataset_lock(workspace, name))
+        on_step("audit log")
+        # Log and books from one state of the ledger: a gate may write a training run into both at any time.
+        session = stack.enter_context(ledger.reading())
+        entries = check.audit(session)
+        books = {name: read_books(session, name) for name in names}
+        for name in names:
+            check.dataset(name, books[name], entries)
     return Verification(
         findings=tuple(dict.fromkeys(check.findings)),
         notes=tuple(check.notes),
@@ -105,13 +113,12 @@ class _Check:
         self.notes: list[str] = []
         self.files = self.records = self.quarantined = 0
 
-    def audit(self, ledger: Ledger) -> list[Entry]:
+    def audit(self, session: Session) -> list[Entry]:
         """Check the audit log against itself and every checkpoint there is; gives its entries."""
         entries: list[Entry] = []
         try:
             checkpoints = list(self._checkpoints())
-            with ledger.reading() as session:
-                size = verify_chain(_kept(read_audit(session), entries), checkpoints)
+            size = verify_chain(_kept(read_audit(session), entries), checkpoints)
         except IntegrityViolated as fault:
             self.findings.append(fault.message)
             return entries
@@ -129,13 +136,12 @@ class _Check:
         for path in [*own, *anchors(self.workspace)]:
             yield str(path), read_checkpoint(path, origin, key)
 
-    def dataset(self, name: str, ledger: Ledger, entries: list[Entry]) -> None:
+    def dataset(self, name: str, books: Books, entries: list[Entry]) -> None:
         """Check one data set: store, quarantine, what was kept of the judging, and the ledger's books."""
         if self.workspace.journal(name).exists():
             self.notes.append(f"a publication of {name} was interrupted; lazaretto ingest --dataset {name} finishes it")
         self.on_step(f"{name}: store")
         chain = self._store(name)
-        books = read_books(ledger, name)
         self.on_step(f"{name}: ledger")
         if chain is not None:
             self.findings += ledger_findings(books, chain, [entry for entry in entries if entry.dataset == name])
@@ -193,9 +199,8 @@ class _Check:
         yield from quarantined.check()
 
 
-def _datasets(workspace: Workspace, ledger: Ledger) -> tuple[str, ...]:
-    with ledger.reading() as session:
-        names = set(session.scalars(select(BatchRow.dataset).distinct()))
+def _datasets(workspace: Workspace, session: Session) -> tuple[str, ...]:
+    names = set(session.scalars(select(BatchRow.dataset).distinct()))
     for part in ("attestations", "store", "quarantine"):
         folder = workspace.state / part
         names |= {path.name for path in folder.iterdir()} if folder.is_dir() else set()

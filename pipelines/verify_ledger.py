@@ -14,9 +14,10 @@ from lazaretto.tables import FINAL, BatchRow, CaseRow, DecisionRow, DiscardRow, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from sqlalchemy.orm import Session
+
     from lazaretto.attest import Chain
     from lazaretto.audit import Entry
-    from lazaretto.ledger import Ledger
 
 _STATES = {"release": "released", "discard": "discarded"}
 
@@ -37,25 +38,20 @@ class Books:
     discards: int
 
 
-def read_books(ledger: Ledger, dataset: str) -> Books:
+def read_books(session: Session, dataset: str) -> Books:
     """Everything the ledger says about a data set."""
-    with ledger.reading() as session:
-        mine = select(BatchRow).where(BatchRow.dataset == dataset).order_by(BatchRow.ingested_at, BatchRow.id)
-        batches = tuple(session.scalars(mine))
-        cases = session.execute(select(CaseRow.id, CaseRow.batch_id, CaseRow.state).where(CaseRow.dataset == dataset))
-        found = list(cases)
-        decided = select(DecisionRow).join(BatchRow).where(BatchRow.dataset == dataset, DecisionRow.action.in_(FINAL))
-        decisions = tuple(session.scalars(decided.order_by(DecisionRow.id)))
-        runs = session.execute(select(RunRow.run, RunRow.version, RunRow.attestation).where(RunRow.dataset == dataset))
-        passed = frozenset((run, version, digest) for run, version, digest in runs)
-        discards = session.scalar(select(func.count()).select_from(DiscardRow).where(DiscardRow.dataset == dataset))
-        session.expunge_all()
+    mine = select(BatchRow).where(BatchRow.dataset == dataset).order_by(BatchRow.ingested_at, BatchRow.id)
+    cases = select(CaseRow.id, CaseRow.batch_id, CaseRow.state).where(CaseRow.dataset == dataset)
+    found = list(session.execute(cases))
+    decided = select(DecisionRow).join(BatchRow).where(BatchRow.dataset == dataset, DecisionRow.action.in_(FINAL))
+    runs = session.execute(select(RunRow.run, RunRow.version, RunRow.attestation).where(RunRow.dataset == dataset))
+    discards = session.scalar(select(func.count()).select_from(DiscardRow).where(DiscardRow.dataset == dataset))
     return Books(
-        batches=batches,
+        batches=tuple(session.scalars(mine)),
         states={case: state for case, _, state in found},
         cases=dict(Counter(batch for _, batch, _ in found)),
-        decisions=decisions,
-        runs=passed,
+        decisions=tuple(session.scalars(decided.order_by(DecisionRow.id))),
+        runs=frozenset((run, version, digest) for run, version, digest in runs),
         discards=discards or 0,
     )
 

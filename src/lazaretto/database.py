@@ -51,12 +51,12 @@ def open_engine(workspace: Workspace) -> Engine:
                 f"ledger database {url.get_backend_name()!r} is not supported", hint="SQLite or PostgreSQL"
             )
         return _sqlite(url) if url.get_backend_name() == "sqlite" else create_engine(url, pool_pre_ping=True)
-    except ArgumentError as error:
-        raise UsageError("the ledger's url in lazaretto.toml is not a database URL") from error
     except (NoSuchModuleError, ImportError) as error:
         raise UsageError(
             "the ledger's database driver is not installed", hint="pip install 'lazaretto[postgres]'"
         ) from error
+    except ArgumentError as error:
+        raise UsageError("the ledger's url in lazaretto.toml is not a database URL") from error
 
 
 def _sqlite(url: URL) -> Engine:

@@ -44,7 +44,13 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that sees one consistent state."""
-        with sentences(self.workspace), Session(self.engine) as session:
+        # SQLite gives a transaction one state anyway.
+        level = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
+        with (
+            sentences(self.workspace),
+            self.engine.connect().execution_options(**level) as connection,
+            Session(connection) as session,
+        ):
             yield session
 
     @contextmanager
@@ -55,7 +61,8 @@ class Ledger:
             self.engine.connect().execution_options(**{WRITES: True}) as connection,
             Session(connection) as session,
         ):
-            take_turn(connection)
+            # Through the session: a transaction the connection had begun before would not be the session's to commit.
+            take_turn(session.connection())
             yield session
             session.commit()
 

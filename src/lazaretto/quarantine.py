@@ -324,6 +324,4 @@ def _unwrap(path: Path, identity: Identity, master: bytes) -> bytes:
     except FileNotFoundError:
         raise IntegrityViolated(f"the key of {identity.batch} is gone: its quarantine cannot be read again") from None
     except (OSError, ValueError, KeyError, TypeError, InvalidTag) as error:
-        raise IntegrityViolated(
-            f"the key {path} was altered, or the master key is not the one it was made with"
-        ) from error
+        raise IntegrityViolated(f"the key {path} was altered, or was made with another master key") from error
