@@ -102,7 +102,7 @@ def list_cases(
     query = query.where(*_conditions(dataset, batch, state))
     if assignee is not None:
         query = query.where(CaseRow.assignee == assignee)
-    query = query.order_by(CaseRow.p_value.is_not(None), CaseRow.p_value, CaseRow.id)
+    query = query.order_by(CaseRow.p_value.is_not(None), CaseRow.p_value, CaseRow.batch_id, CaseRow.row)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         return [_case(row, since) for row, since in session.execute(query.limit(limit).offset(offset))]
 
@@ -111,7 +111,7 @@ def count_cases(workspace: Workspace, *, dataset: str | None = None, batch: str 
     """How many cases are in each state."""
     query = select(CaseRow.state, func.count()).where(*_conditions(dataset, batch, None)).group_by(CaseRow.state)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
-        found = dict(session.execute(query).tuples().all())
+        found = {state: count for state, count in session.execute(query)}  # noqa: C416  rows are not typed as pairs
     return {state: found.get(state, 0) for state in STATES}
 
 

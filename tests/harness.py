@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lazaretto.config import Workspace, init_workspace
+from lazaretto.config import Workspace, init_workspace, load_workspace
 from lazaretto.contract import Contract, parse_contract
 from lazaretto.pipelines.ingest import Hooks, IngestResult, ingest
 from lazaretto.pipelines.snapshot import snapshot
@@ -117,6 +118,12 @@ def make_workspace(root: Path) -> Workspace:
     workspace, _ = init_workspace(root / "workspace")
     workspace.contract(DATASET).write_text(CONTRACT)
     return workspace
+
+
+def copy_workspace(root: Path, into: Path) -> Workspace:
+    """A workspace like the one at ``root``, in ``into``."""
+    shutil.copytree(root, into / "workspace", copy_function=shutil.copy2)
+    return load_workspace(into / "workspace")
 
 
 def write_batch(path: Path, start: int = 0, rows: int = 10) -> Path:

@@ -13,7 +13,7 @@ from lazaretto.pipelines.publish import read_chain
 from lazaretto.pipelines.verify import verify
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 from tests.crash import Fatal, killed, work
-from tests.harness import DATASET, make_workspace, publish, stored, write_batch
+from tests.harness import DATASET, copy_workspace, make_workspace, publish, stored, write_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,8 @@ def prepared(root: Path, kind: str) -> Workspace:
         publish(workspace, 0, hold=kind == "release batch", rows=20)
     else:
         write_batch(workspace.landing / DATASET / "night.csv", rows=20)
+        with open_ledger(workspace):
+            pass  # made once, not at every kill
     return workspace
 
 
@@ -71,12 +73,13 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 def test_a_kill_at_any_step_and_the_same_command_again_end_as_if_nothing_had_happened(
     kind: str, tmp_path: Path
 ) -> None:
-    whole = prepared(tmp_path / "whole", kind)
+    start = prepared(tmp_path / "start", kind)
+    whole = copy_workspace(start.root, tmp_path / "whole")
     steps = Fatal()
     work(kind, str(whole.root), steps)
     expected = state(whole)
     for at in range(1, len(steps.steps) + 1):
-        workspace = prepared(tmp_path / f"killed-{at}", kind)
+        workspace = copy_workspace(start.root, tmp_path / f"killed-{at}")
         assert killed(kind, workspace.root, at), f"it did not get to {steps.steps[at - 1]}"
         work(kind, str(workspace.root), Fatal())
         assert state(workspace) == expected, f"killed before {steps.steps[at - 1]}"
