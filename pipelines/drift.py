@@ -31,7 +31,7 @@ def drift(workspace: Workspace, dataset: str, batch: str) -> list[dict[str, Any]
     contract = load_contract(workspace.contract(dataset))
     kinds = {n: c.type for n, c in contract.all_columns.items() if n != contract.id and c.type in _COMPARED}
     try:
-        admitted = open_admitted(dataset, workspace=workspace)
+        admitted = open_admitted(dataset, workspace=workspace, columns=(*kinds, "_batch_id"))
     except Blocked:
         return []
     old: list[pl.DataFrame] = []
