@@ -185,8 +185,10 @@ class _Run:
         table = open_table(store)
         if table is not None:
             check_columns(store, table, self.contract)
+        work = self.workspace.work(self.dataset)
+        make_folder(work)
         try:
-            judged = judge(paths, self.contract, self.workspace.work(self.dataset), hooks)
+            judged = judge(paths, self.contract, work, hooks)
             hooks.on_batch(judged.parsed.batch)
             plan = self.plan(judged, hooks.on_step)
         except _AlreadyIngested as known:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lazaretto.config import dataset_lock, find_workspace, init_workspace, load_workspace
-from lazaretto.errors import UsageError
+from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.gatekeeper import gate
 from lazaretto.keys import AUDIT, PUBLISHER, create_keys, derived_key, master_key, private_key, public_key
 from tests.harness import DATASET, FakeJudge, publish, write_batch
 
@@ -89,6 +91,20 @@ def test_a_wrong_configuration_is_one_sentence(text: str, said: str, tmp_path: P
 def test_the_environment_names_the_ledger(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZARETTO_LEDGER_URL", "postgresql://somewhere/else")
     assert load_workspace(workspace.root).ledger_url == "postgresql://somewhere/else"
+
+
+def test_the_environment_names_keys_that_the_workspaces_writers_cannot_exchange(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(workspace)
+    (tmp_path / "own").mkdir()
+    shutil.copy(workspace.keys / "publisher.pub", tmp_path / "own")
+    monkeypatch.setenv("LAZARETTO_KEYS", str(tmp_path / "own"))
+    shutil.copy(workspace.keys / "audit.pub", workspace.keys / "publisher.pub")
+    assert gate(DATASET, workspace=workspace.root).version == 2
+    monkeypatch.delenv("LAZARETTO_KEYS")
+    with pytest.raises(IntegrityViolated, match="not signed"):
+        gate(DATASET, workspace=workspace.root)
 
 
 @pytest.mark.parametrize("name", ["publisher.key", "audit.key", "master.key"])

@@ -103,3 +103,15 @@ def test_another_batch_that_comes_after_a_kill_finishes_the_interrupted_one_firs
     assert sorted(stored(workspace)["_record_id"].to_list()) == sorted(
         f"r{i}" for start, rows in ((0, 20), (100, 10)) for i in range(start, start + rows) if i % 10 not in {5, 6}
     )
+
+
+@pytest.mark.parametrize("again", [1, 2, 3, 4])
+def test_a_recovery_that_is_killed_too_is_finished_by_the_next(again: int, tmp_path: Path) -> None:
+    start = prepared(tmp_path / "start", "admit")
+    whole = copy_workspace(start.root, tmp_path / "whole")
+    work("admit", str(whole.root), Fatal())
+    workspace = copy_workspace(start.root, tmp_path / "killed")
+    assert killed("admit", workspace.root, 7)  # the plan is written, nothing is carried out
+    assert killed("admit", workspace.root, again)
+    work("admit", str(workspace.root), Fatal())
+    assert state(workspace) == state(whole)

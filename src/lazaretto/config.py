@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FILE = "lazaretto.toml"
 VARIABLE = "LAZARETTO_WORKSPACE"
 LEDGER_VARIABLE = "LAZARETTO_LEDGER_URL"
+KEYS_VARIABLE = "LAZARETTO_KEYS"
 FOLDERS = ("contracts", "landing", "trusted", "keys", "state")
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -48,7 +49,8 @@ id = "{id}"
 
 [keys]
 # publisher.key signs what is published, audit.key the audit log, master.key locks the quarantine. Back them up.
-# A machine that only runs the gate needs publisher.pub alone.
+# A machine that only runs the gate needs publisher.pub alone; where others can write this workspace, let the
+# environment variable LAZARETTO_KEYS name a folder of that machine's own instead.
 folder = "keys"
 """
 
@@ -154,7 +156,7 @@ def load_workspace(root: Path) -> Workspace:
         root=root,
         id=name,
         ledger_url=url or f"sqlite:///{root / 'state' / 'ledger.db'}",
-        keys=root / (_text(path, content, "keys", "folder") or "keys"),
+        keys=root / (os.environ.get(KEYS_VARIABLE) or _text(path, content, "keys", "folder") or "keys"),
         anchor=root / anchor if anchor else None,
     )
 

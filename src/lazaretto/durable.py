@@ -21,10 +21,11 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, readable by the owner alone; what exists is left as it is."""
+    """Make a folder and its parents, readable by the owner alone, to last; what exists is left as it is."""
     for folder in [*reversed(path.parents), path]:
         if not folder.is_dir():
             folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            sync_folder(folder.parent)
 
 
 def file_mode_like(folder: Path) -> int:
@@ -38,10 +39,18 @@ def make_folder_like_parent(path: Path) -> None:
     path.chmod(stat.S_IMODE(path.parent.stat().st_mode))
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
-    """Replace a file's content so that a crash leaves the old content or the new one, never a mixture."""
+def write_durably(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, unlocked: bool = False) -> None:
+    """Replace a file's content so that a crash leaves the old content or the new one, never a mixture.
+
+    Args:
+        path: The file; its folder is made if absent.
+        content: All of it.
+        mode: Permissions of the file.
+        unlocked: Several processes may write the file at once, for no lock of ours keeps them apart.
+    """
     make_folder(path.parent)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # Always the same name beside it: what a killed process left there is written over by the next.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new" if unlocked else f".{path.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as out:

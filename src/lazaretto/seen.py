@@ -48,7 +48,7 @@ def check_seen(workspace: Workspace, chain: Chain) -> None:
     if newest > epoch:
         content = {"epoch": newest, "attestation": chain.attestations[-1].digest}
         try:
-            write_durably(path, json.dumps(content).encode() + b"\n")
+            write_durably(path, json.dumps(content).encode() + b"\n", unlocked=True)
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be written ({error.strerror}): what was seen would be forgotten",
