@@ -213,13 +213,14 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="one seed, and nothing is written")
     parser.add_argument("--data", type=Path, help="folder with the larger files the samples were drawn from")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--null", choices=["trusted", "estimated"], help="only with, or only without a trusted set")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     given = parser.parse_args()
     seeds, clean_seeds = (1, 1) if given.short else (given.seeds, 2 * given.seeds)
     runs: list[Run] = []
     for pool, contract, attacks in pools(given.data).values():
         for name, attack in {"clean": clean, **attacks}.items():
-            for trusted in (True, False):
+            for trusted in [null == "trusted" for null in ([given.null] if given.null else ["trusted", "estimated"])]:
                 for seed in range(clean_seeds if name == "clean" else seeds):
                     runs.append(measure(pool, contract, (name, attack), seed=seed, trusted=trusted))
                     print(json.dumps(asdict(runs[-1])), flush=True)
