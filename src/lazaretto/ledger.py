@@ -66,10 +66,6 @@ class Ledger:
             yield session
             session.commit()
 
-    def close(self) -> None:
-        """Give back the connections."""
-        self.engine.dispose()
-
 
 @contextmanager
 def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
