@@ -1,0 +1,129 @@
+"""What a user gets wrong gets one sentence, the right exit code, and changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from lazaretto.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONTRACT = "dataset: d\nid: id\nlabel: y\ncolumns:\n  id: {type: category}\n  x: {type: number}\n"
+GOOD = "id,x,y\na,1,p\nb,2,q\n"
+
+
+def _run(
+    folder: Path,
+    data: bytes | str | None,
+    contract: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *extra: str,
+    name: str = "d.csv",
+) -> int:
+    if data is not None:
+        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    (folder / "c.yaml").write_text(contract)
+    monkeypatch.chdir(folder)
+    arguments = ["lazaretto", "scan", name, "--contract", "c.yaml", "--out", "out", *extra]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "says"),
+    [
+        (None, 2, "does not exist"),
+        ("", 4, "empty"),
+        ("id,x,y\n", 4, "no record"),
+        ('id,x,y\na,1,p\nb,"2,q\n', 4, "quote"),
+        ("id,x,x,y\na,1,2,p\n", 4, "x"),
+        ("colour,size\nred,1\n", 4, "column"),
+        ("id,x,y\na,one,p\nb,two,q\n", 4, "all 2 records"),
+        ("id,x,y\na,1,p\na,2,q\n", 4, "all 2 records"),
+        ("id,x,y\na,inf,p\nb,-inf,q\n", 4, "all 2 records"),
+        ("id,x,y\na,,p\nb,nan,q\n", 4, "all 2 records"),
+        (b"\x80\x04K\x01.", 4, ""),
+    ],
+)
+def test_input_that_is_no_data_is_refused_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    data: bytes | str | None, code: int, says: str,
+) -> None:  # fmt: skip
+    assert _run(tmp_path, data, CONTRACT, monkeypatch) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert says in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_truncated_parquet_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pl.DataFrame({"id": ["a"], "x": [1.0], "y": ["p"]}).write_parquet(tmp_path / "whole.parquet")
+    cut = (tmp_path / "whole.parquet").read_bytes()[:-20]
+    assert _run(tmp_path, cut, CONTRACT, monkeypatch, name="d.parquet") == 4
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("contract", "says"),
+    [
+        ("", "is empty"),
+        ("dataset: d\ncolums: {}\n", "did you mean 'columns'"),
+        (CONTRACT.replace("number", "numbr"), "line 6"),
+        (CONTRACT + "expectations: [{type: expect_colum_to_exist, column: x}]\n", "expect_column_to_exist"),
+        (CONTRACT + "policy: {detectors: [iforrest]}\n", "iforest"),
+    ],
+)
+def test_a_wrong_contract_is_a_matter_of_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, contract: str, says: str
+) -> None:
+    assert _run(tmp_path, GOOD, contract, monkeypatch) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_too_small_a_batch_is_held_and_every_record_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _run(tmp_path, "id,x,y\na,1,p\nb,2,q\nc,oops,p\nd,4\n", CONTRACT, monkeypatch) == 3
+    verdicts = pl.read_parquet(tmp_path / "out" / "verdicts.parquet")
+    assert verdicts["decision"].to_list() == ["quarantine", "quarantine", "reject", "reject"]
+    assert all(verdicts["reasons"].list.len() > 0)
+    assert "fields" in verdicts["reasons"][3][0]
+    originals = pl.read_parquet(tmp_path / "out" / "rejects.parquet")["original"].to_list()
+    assert [original.rstrip() for original in originals] == [b"c,oops,p", b"d,4"]
+
+
+def test_an_unknown_device_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch, "--device", "abacus") == 2
+    assert "abacus" in capsys.readouterr().err
+
+
+def test_out_that_is_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch) == 2
+    assert (tmp_path / "out").read_text() == "mine"
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, lazaretto.cli\n"
+        "names = 'torch polars pandas prefect great_expectations sklearn sqlalchemy'.split()\n"
+        "heavy = set(names) & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
