@@ -24,7 +24,7 @@ _GRID = 257
 _EXPONENTS = (0.5, 2.5)
 _FEWEST = 20
 
-CONTAMINATED = (0.60, 0.80)
+CONTAMINATED = (0.75, 0.90)
 """Levels a tail is fitted through when a tenth of the scores may be poison."""
 CLEAN = (0.90, 0.98)
 """Levels a tail is fitted through when the scores are of trusted records."""
