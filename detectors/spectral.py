@@ -94,7 +94,25 @@ class FrameScorer:
 
 
 @dataclass(frozen=True)
-class SpectralSignatures:
+class _OfOneView:
+    """What the detectors of this module share: one view, and a covariance of the sampled records in it."""
+
+    name: str = "spectral"
+    view: str = "hidden"
+    limit: int = 10_000
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The one view it looks at."""
+        return (self.view,)
+
+    def summarise(self, views: Views) -> Rows:
+        """The records whose covariance counts."""
+        return Rows.of(views, self.reads, self.limit)
+
+
+@dataclass(frozen=True)
+class SpectralSignatures(_OfOneView):
     """Squared projection on the top singular direction of the class-centred view (Tran, Li and Madry 2018).
 
     Departures: the scores are centred (as in the paper, unlike some implementations), no share of the class is cut
@@ -104,18 +122,8 @@ class SpectralSignatures:
     name: str = "spectral"
     view: str = "hidden"
     least: int = 30
-    limit: int = 10_000
     family: ClassVar[str] = "representation"
     needs_label: ClassVar[bool] = False
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one view it projects."""
-        return (self.view,)
-
-    def summarise(self, views: Views) -> Rows:
-        """The records whose covariance counts."""
-        return Rows.of(views, self.reads, self.limit)
 
     def finish(self, summary: Rows) -> FrameScorer:
         """The top direction of every class."""
@@ -123,7 +131,7 @@ class SpectralSignatures:
 
 
 @dataclass(frozen=True)
-class WhitenedSpectral:
+class WhitenedSpectral(_OfOneView):
     """Robustly whitened spectral score per class with the QUE form (SPECTRE, Hayase et al. 2021).
 
     The class is projected on its top ``rank`` directions, whitened by a trimmed mean and covariance (``rounds`` of
@@ -138,18 +146,8 @@ class WhitenedSpectral:
     trim: float = 0.1
     rounds: int = 2
     least: int = 60
-    limit: int = 10_000
     family: ClassVar[str] = "representation"
     needs_label: ClassVar[bool] = False
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one view it whitens."""
-        return (self.view,)
-
-    def summarise(self, views: Views) -> Rows:
-        """The records whose covariance counts."""
-        return Rows.of(views, self.reads, self.limit)
 
     def finish(self, summary: Rows) -> FrameScorer:
         """Whiten every class."""
@@ -167,7 +165,7 @@ class WhitenedSpectral:
 
 
 @dataclass(frozen=True)
-class Mahalanobis:
+class Mahalanobis(_OfOneView):
     """Robust Mahalanobis distance per class, with the part outside the top directions counted beside it.
 
     Probabilistic PCA (Tipping and Bishop 1999) with a trimmed fit: mean squared whitened coordinate on ``rank`` axes
@@ -180,18 +178,8 @@ class Mahalanobis:
     trim: float = 0.1
     rounds: int = 2
     least: int = 60
-    limit: int = 10_000
     family: ClassVar[str] = "representation"
     needs_label: ClassVar[bool] = False
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one view it measures in."""
-        return (self.view,)
-
-    def summarise(self, views: Views) -> Rows:
-        """The records whose covariance counts."""
-        return Rows.of(views, self.reads, self.limit)
 
     def finish(self, summary: Rows) -> FrameScorer:
         """Fit every class."""

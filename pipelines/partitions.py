@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazaretto.pipelines.snapshot import writing
+from lazaretto.durable import writable
 from lazaretto.records import PARTITION_ROWS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PartitionWriter:
         self._height = 0
         self._bytes = 0
         self.paths: list[Path] = []
-        with writing(folder):
+        with writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -69,7 +69,7 @@ def write_partition(frame: pl.DataFrame, path: Path) -> None:
         UsageError: The disk is full.
     """
     part = path.with_suffix(".part")
-    with writing(path.parent):
+    with writable(path.parent):
         try:
             _write(frame, part)
             part.replace(path)

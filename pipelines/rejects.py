@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lazaretto.pipelines.snapshot import writing
+from lazaretto.durable import writable
 from lazaretto.records import REJECT_COLUMNS, ROW
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class RejectWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.count = 0
-        with writing(path.parent):
+        with writable(path.parent):
             self._writer = pq.ParquetWriter(path, _ARROW, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with writing(self._path.parent):
+        with writable(self._path.parent):
             self._writer.close()
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -51,7 +51,7 @@ class RejectWriter:
             return
         self.count += frame.height
         table = frame.select(pl.col(name).cast(kind) for name, kind in REJECT_SCHEMA.items()).to_arrow().cast(_ARROW)
-        with writing(self._path.parent):
+        with writable(self._path.parent):
             self._writer.write_table(table)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lazaretto.pipelines.snapshot import writing
+from lazaretto.durable import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Repeats:
         order = np.argsort(bucket, kind="stable")
         edges = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
         pairs = pairs[order]
-        with writing(self._folder):
+        with writable(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._files = [self._folder / f"bucket-{place:02}" for place in range(_BUCKETS)]
             for place, path in enumerate(self._files):
@@ -95,7 +95,7 @@ class Repeats:
     def _array(self, rows: int) -> NDArray[np.uint32]:
         if not self._files:
             return np.zeros(rows, dtype=np.uint32)
-        with writing(self._folder):
+        with writable(self._folder):
             return np.memmap(self._folder / "positions", dtype=np.uint32, mode="w+", shape=(rows,))
 
 

@@ -7,20 +7,19 @@ import glob
 import hashlib
 import os
 import stat
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lazaretto.errors import InputRefused, LazarettoError, UsageError
+from lazaretto.durable import writable
+from lazaretto.errors import InputRefused, UsageError
 from lazaretto.pipelines.formats import HEAD_BYTES, data_kind, is_image_name, refuse_by_content, refuse_by_name
 from lazaretto.records import Batch, OnRows, SourceFile, no_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _BLOCK = 1 << 20
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # O_NONBLOCK: opening a named pipe must not wait for its writer. Without O_NOFOLLOW (Windows) lstat has to do.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -56,32 +55,12 @@ def snapshot(paths: Sequence[str | Path], dataset: str, into: Path, *, on_file: 
     for item in (item for path in paths for item in _expand(path)):
         found.setdefault(item.path.absolute(), item)
     files: list[SourceFile] = []
-    with writing(into):
+    with writable(into):
         into.mkdir(parents=True, exist_ok=True)
         for item in found.values():
             files.append(_copy(item, into))
             on_file(1)
     return Batch(dataset=dataset, files=tuple(files))
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write below ``folder`` into a sentence.
-
-    Raises:
-        UsageError: The disk is full, or the folder cannot be written.
-    """
-    try:
-        yield
-    except LazarettoError:
-        raise
-    except OSError as error:
-        text = str(error).lower()
-        if error.errno in _NO_SPACE or "no space left" in text or "disk quota" in text:
-            raise UsageError(
-                f"no space left on the disk of {folder}", hint="free some space, then run the same command again"
-            ) from error
-        raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def _expand(path: str | Path) -> list[_Found]:

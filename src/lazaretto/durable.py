@@ -108,4 +108,4 @@ def writable(folder: Path) -> Iterator[None]:
                 f"no space left on the disk of {folder}", hint="free some space, then run the same command again"
             ) from error
         where = error.filename or folder
-        raise UsageError(f"cannot write {where}: {error.strerror or error}") from error
+        raise UsageError(f"cannot write to {where}: {error.strerror or error}") from error
