@@ -41,7 +41,20 @@ def scan_files(
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", hint="name a folder; it is made if it is not there")
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        return _scan(paths, contract, out, options, on_step, on_rows)
+    except BaseException:
+        if made:
+            # What was refused leaves nothing behind; a folder that was there before is the user's.
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _scan(
+    paths: Sequence[str], contract: Contract, out: Path, options: Options, on_step: OnStep, on_rows: OnRows
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=".scan-", dir=out) as name:
         work = Path(name)
         judged = judge(paths, contract, work, options, on_step=on_step, on_rows=on_rows)

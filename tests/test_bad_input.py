@@ -62,7 +62,7 @@ def test_input_that_is_no_data_is_refused_whole(
     assert said.startswith("error: ")
     assert says in said
     assert "Traceback" not in said
-    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_truncated_parquet_is_refused(
@@ -101,6 +101,23 @@ def test_too_small_a_batch_is_held_and_every_record_accounted_for(
     assert "fields" in verdicts["reasons"][3][0]
     originals = pl.read_parquet(tmp_path / "out" / "rejects.parquet")["original"].to_list()
     assert [original.rstrip() for original in originals] == [b"c,oops,p", b"d,4"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "says"),
+    [
+        (GOOD, "also in the trusted set"),
+        ("id,x,y\nz,1,p\nw,oops,q\n", "do not parse"),
+        ("id,x,y\nz,,p\n", "breaks the contract"),
+    ],
+)
+def test_a_trusted_set_that_cannot_be_trusted_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trusted: str, says: str
+) -> None:
+    (tmp_path / "t.csv").write_text(trusted)
+    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch, "--trusted", "t.csv") == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_device_is_named(
