@@ -168,7 +168,10 @@ def test_the_sqlite_file_is_private(workspace: Workspace, ledger: Ledger) -> Non
 def postgres() -> Iterator[str]:
     """The URL of a throw-away PostgreSQL server."""
     pytest.importorskip("psycopg", reason="the postgres extra is not installed")
-    tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
+    # Debian keeps the server's programs out of the search path, in a folder per version.
+    debian = sorted(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *reversed(debian)])
+    tools = {name: shutil.which(name, path=path) for name in ("initdb", "pg_ctl")}
     if None in tools.values():
         pytest.skip("no PostgreSQL server programs")
     user = None
