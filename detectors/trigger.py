@@ -59,14 +59,17 @@ class TokenCounts:
 class TriggerMiner:
     """Residual lift of (token, label), standardised; a record scores its strongest token.
 
-    Own method. ``z = (observed - expected) / sqrt(variance + shrink)`` where expected and variance come from the
-    neighbours' smoothed votes; a token in fewer than ``least`` records of the label counts for nothing. Tokens are
-    hashed to ``buckets``; a collision dilutes a trigger's lift, it cannot invent one.
+    Own method. ``z = (observed - expected) / sqrt(variance + shrink + (misfit expected)^2)`` where expected and
+    variance come from the neighbours' smoothed votes. Votes are off by some share for natural features too, which over
+    many records would look like certainty; ``misfit`` is the share that is not held against a token. A token in fewer
+    than ``least`` records of the label counts for nothing. Tokens are hashed to ``buckets``; a collision dilutes a
+    trigger's lift, it cannot invent one.
     """
 
     name: str = "trigger"
     buckets: int = 1 << 18
     shrink: float = 1.0
+    misfit: float = 0.1
     least: int = 4
     smoothing: float = 1.0
     votes: str = "neighbour_labels"
@@ -104,13 +107,11 @@ class TriggerMiner:
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
         """Standardise the residual lifts."""
-        observed = summary.observed / _UNIT
-        z = (observed - summary.expected / _UNIT) / np.sqrt(summary.variance / _UNIT + self.shrink)
+        observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
+        z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
-        expected = (summary.expected / _UNIT).astype(np.float32)
-        return TriggerScorer(
-            z.astype(np.float32), observed.astype(np.float32), expected, summary.classes, summary.names
-        )
+        z, observed, expected = (table.astype(np.float32) for table in (z, observed, expected))
+        return TriggerScorer(z, observed, expected, summary.classes, summary.names)
 
 
 @dataclass(frozen=True)
