@@ -26,7 +26,7 @@ from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
@@ -134,7 +134,8 @@ def judge(
     scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
     run.done("score", parsed.arrived)
     run.step("decide")
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, (*parsed.holds, *checked.holds, *faults))
+    found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages
@@ -271,11 +272,17 @@ def _fit(
     ):
         return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
     panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
-    faults = [f"detector {name} failed ({why}); its verdicts are missing" for name, why in panel.failed.items()]
+    faults = _failures(panel.failed)
+    if not panel.names:
+        faults.append("no detector of the policy could judge this batch: nothing was scored")
     if trusted is not None and panel.label is not None:
         shift = label_shift(sample.frame[panel.label], trusted[panel.label])
         faults += [shift] if shift else []
     return panel, tuple(faults)
+
+
+def _failures(failed: Mapping[str, str]) -> list[str]:
+    return [f"detector {name} failed ({why}); what it says of this batch is incomplete" for name, why in failed.items()]
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:
