@@ -196,7 +196,7 @@ class _Run:
             abandon(self.workspace, self.ledger, self.dataset)
             return self.result(known.batch.id, already=known.batch.id != self.finished)
         except BaseException:
-            with suppress(LazarettoError):  # what went wrong is said already
+            with suppress(LazarettoError, OSError):  # what went wrong is said already
                 abandon(self.workspace, self.ledger, self.dataset)
             raise
         carry_out(self.workspace, self.ledger, plan, hooks.on_step)
