@@ -120,11 +120,19 @@ def test_a_trusted_set_that_cannot_be_trusted_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_device_is_named(
+@pytest.mark.parametrize("device", ["abacus", "cuda:", "cuda:999", "cpu:1", ""])
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    assert _run(tmp_path, None, CONTRACT, monkeypatch, "--device", device) == 2
+    assert f"device {device!r} is not" in capsys.readouterr().err
+
+
+def test_a_misspelt_detector_is_named_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch, "--device", "abacus") == 2
-    assert "abacus" in capsys.readouterr().err
+    assert _run(tmp_path, None, CONTRACT + "policy: {detectors: [iforrest]}\n", monkeypatch) == 2
+    assert "iforest" in capsys.readouterr().err
 
 
 def test_out_that_is_a_file_is_refused(
