@@ -28,6 +28,7 @@ from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
@@ -254,7 +255,8 @@ def _fit(
         or fitted < FEWEST_ROWS // 10
     ):
         return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
-    panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
+    with _one_order_of_sums():
+        panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
     faults = _failures(panel.failed)
     if not panel.names:
         faults.append("no detector of the policy could judge this batch: nothing was scored")
@@ -262,6 +264,15 @@ def _fit(
         shift = label_shift(sample.frame[panel.label], trusted[panel.label])
         faults += [shift] if shift else []
     return panel, tuple(faults)
+
+
+def _one_order_of_sums() -> AbstractContextManager[object]:
+    """Linear algebra on one thread: more would add up in another order, and a last bit moves a value across a bin."""
+    import scipy.linalg  # noqa: F401  what is loaded later would not be limited
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def _failures(failed: Mapping[str, str]) -> list[str]:
