@@ -14,7 +14,17 @@ import polars as pl
 
 from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Tail, TrustedNull, consensus, fuse, weigh
 from lazaretto.detector import Detector, Views, fit
-from lazaretto.detectors.panel import Fold, Panel, encode_labels, enriched, fold_of, raw_scores, with_consensus
+from lazaretto.detectors.panel import (
+    DetectorsFailed,
+    Fold,
+    Panel,
+    complaint,
+    encode_labels,
+    enriched,
+    fold_of,
+    raw_scores,
+    with_consensus,
+)
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Recipe, train
@@ -39,6 +49,8 @@ _NEIGHBOURS = 15
 _INDEXED = 4_000
 _FEWEST_VOTERS = 200
 """With fewer trusted records in the fit they do not vote."""
+_FEWEST_SCORES = 20
+"""What a `Tail` is fitted on at least."""
 _MOST_CLASSES = 1_000
 _REFERENCE_SHARE = 2
 """One trusted record in this many joins the fit; the others are held out for calibration."""
@@ -88,7 +100,7 @@ def fit_panel(
     held_out = np.zeros(len(base), dtype=bool)
     if trusted is not None:
         held_out[len(sample) :] = keys[len(sample) :] % np.uint64(_REFERENCE_SHARE) != 0
-        _require_enough(int(held_out.sum()), contract.policy.false_quarantine_rate)
+        _require_enough(int(held_out.sum()), len(trusted), contract.policy.false_quarantine_rate)
     fitted = base.take(~held_out)
     is_reference = np.flatnonzero(~held_out) >= len(sample)
     count = 5 if len(fitted) <= _MANY_ROWS else 2
@@ -116,7 +128,7 @@ def fit_panel(
             try:
                 scorers[detector.name] = fit(detector, [views])
             except Exception as error:  # noqa: BLE001  one broken detector holds the batch, it must not hide the others
-                failed[detector.name] = f"{type(error).__name__}: {error}"
+                failed[detector.name] = complaint(error)
             clock.lap(detector.name)
         folds.append(Fold(index, voters, scorers))
         inside_views.append(enriched(probe, (index, voters), number, fitted.take(which == number)))
@@ -124,10 +136,45 @@ def fit_panel(
     panel = Panel(encoder, probe, classes, label, seed, kept, tuple(folds), aside, failed, clock.seconds)
     crossed = np.full((len(fitted), len(kept)), np.nan)
     for number, views in enumerate(inside_views):
-        crossed[which == number] = raw_scores(folds[number].scorers, panel.names, views)
-    done = _calibrated(panel, crossed, which, is_reference, base.take(held_out) if trusted is not None else None)
+        crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
+        failed.update(broken)
+    done = _able_calibrated(panel, crossed, which, is_reference, base.take(held_out) if trusted is not None else None)
     clock.lap("calibration")
     return done
+
+
+def _able_calibrated(
+    panel: Panel,
+    crossed: NDArray[np.float64],
+    which: NDArray[np.int64],
+    is_reference: NDArray[np.bool_],
+    calibration: Views | None,
+) -> Panel:
+    """The panel calibrated without the detectors that failed or fail now; uncalibrated if that leaves none."""
+    names = panel.names
+    sources = [is_reference] if is_reference.any() else [which != number for number in range(len(panel.folds))]
+    failed = {**_silent(crossed, names, sources), **panel.failed}
+    while True:
+        able = tuple(detector for detector in panel.detectors if detector.name not in failed)
+        panel = replace(panel, detectors=able, failed=failed)
+        if not able:
+            return panel
+        try:
+            scores = crossed[:, [names.index(name) for name in panel.names]]
+            return _calibrated(panel, scores, which, is_reference, calibration)
+        except DetectorsFailed as broken:
+            failed = {**failed, **broken.faults}
+
+
+def _silent(crossed: NDArray[np.float64], names: Sequence[str], sources: Sequence[NDArray[np.bool_]]) -> dict[str, str]:
+    """Detectors with too few finite scores to say what is usual."""
+    finite = np.isfinite(crossed)
+    least = np.min([finite[source].sum(axis=0) for source in sources], axis=0)
+    return {
+        name: f"it gave only {count} finite scores of the {_FEWEST_SCORES} it is calibrated on"
+        for name, count in zip(names, least.tolist(), strict=True)
+        if count < _FEWEST_SCORES
+    }
 
 
 def _calibrated(
@@ -187,8 +234,13 @@ def _recipe(rows: int, seed: int) -> Recipe:
     return Recipe(seed=seed) if rows <= _MANY_ROWS else Recipe(epochs=8, batch=128, checkpoints=4, seed=seed)
 
 
-def _require_enough(calibration: int, rate: float) -> None:
+def _require_enough(calibration: int, trusted: int, rate: float) -> None:
     least = int(np.ceil(1 / rate))
+    if trusted - calibration < _FEWEST_SCORES:
+        raise UsageError(
+            f"the trusted set has {trusted} records, too few to say what is usual",
+            hint=f"give at least about {3 * _FEWEST_SCORES} trusted records, or scan without a trusted set",
+        )
     if calibration + 1 < least:
         needed = int(np.ceil((least - 1) * _REFERENCE_SHARE / (_REFERENCE_SHARE - 1)))
         raise UsageError(

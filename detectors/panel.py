@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from lazaretto.detectors.views.neighbours import Neighbours
     from lazaretto.detectors.views.probe import Probe
 
+_LONGEST_COMPLAINT = 300
+_UNEXPLAINED = "explaining, "
+"""Begins the error of a detector that scored but could not explain."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -38,12 +42,22 @@ class Scores:
         p_values: (rows, detectors) from each detector's robust tail.
         suspicion: (rows,) fused.
         p_value: (rows,) calibrated once from the fused score.
+        faults: Detector -> the error it raised on these records, where its scores are NaN, or on explaining them.
     """
 
     raw: NDArray[np.float64]
     p_values: NDArray[np.float64]
     suspicion: NDArray[np.float64]
     p_value: NDArray[np.float64]
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+class DetectorsFailed(Exception):  # noqa: N818  reads as what happened
+    """Detectors raised while the panel was being calibrated, which must then be done without them."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__(", ".join(faults))
+        self.faults = faults
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,10 @@ class Panel:
         return len(null.calibration) if isinstance(null, TrustedNull) else 0
 
     def score(self, frame: pl.DataFrame) -> Scores:
-        """Judge canonical records; row i depends on record i and the fitted state alone."""
+        """Judge canonical records; row i depends on record i and the fitted state alone.
+
+        A detector that raises has NaN for its scores, the most suspicious there is, and its error in ``faults``.
+        """
         base = self.views(frame)
         rows, wide = len(base), len(self.detectors)
         out = Scores(np.full((rows, wide), np.nan), np.empty((rows, wide)), np.empty(rows), np.empty(rows))
@@ -104,13 +121,16 @@ class Panel:
         for number in range(len(self.folds)):
             index = np.flatnonzero(which == number)
             if len(index):
-                part = self.judged(number, base.take(index))
+                part = self.judged(number, base.take(index), out.faults)
                 for name in ("raw", "p_values", "suspicion", "p_value"):
                     getattr(out, name)[index] = getattr(part, name)
         return out
 
     def explain(self, frame: pl.DataFrame, scores: Scores, most: int = 3) -> list[list[tuple[str, float, float, str]]]:
-        """For each record its strongest detectors: (name, score, p-value, sentence), the strongest first."""
+        """For each record its strongest detectors: (name, score, p-value, sentence), the strongest first.
+
+        A detector that cannot explain is named in ``scores.faults``, and its sentence says so.
+        """
         base = self.views(frame)
         which = fold_of(base.keys, len(self.folds))
         said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
@@ -122,12 +142,13 @@ class Panel:
             views = self.enriched(number, base.take(index))
             share = fold.weights[:-1] / scores.p_values[index]
             order = np.argsort(-share, axis=1, kind="stable")[:, :most]
-            drivers = self._drivers(number, views)
+            drivers = self._drivers(number, views, scores.faults)
             for column, name in enumerate(self.names):
                 rows = np.flatnonzero((order == column).any(axis=1))
                 if not len(rows):
                     continue
-                for row, why in zip(rows.tolist(), fold.scorers[name].explain(views.take(rows)), strict=True):
+                sentences = _sentences(fold.scorers[name], name, views.take(rows), scores.faults)
+                for row, why in zip(rows.tolist(), sentences, strict=True):
                     raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
                     said[index[row]].append(
                         (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
@@ -137,12 +158,13 @@ class Panel:
             evidence.sort(key=lambda item: -weights[item[0]] / item[2])
         return said
 
-    def _drivers(self, number: int, views: Views) -> dict[str, list[str]]:
+    def _drivers(self, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
         """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
         words: dict[str, list[str]] = {}
         scorer = self.folds[number].scorers.get("mahalanobis")
         if isinstance(scorer, FrameScorer):
-            said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in scorer.explain(views)]
+            sentences = _sentences(scorer, "mahalanobis", views, faults)
+            said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in sentences]
             learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
             words.update({d.name: said for d in self.detectors if learnt & set(d.reads)})
         if self.probe is not None and self.encoder.columns:
@@ -166,10 +188,23 @@ class Panel:
         fold = self.folds[number]
         return enriched(self.probe, (fold.neighbours, fold.voters), number, views)
 
-    def judged(self, number: int, base: Views) -> Scores:
-        """Judge records by the state of fold ``number``, whichever fold they are in."""
+    def judged(self, number: int, base: Views, faults: dict[str, str] | None = None) -> Scores:
+        """Judge records by the state of fold ``number``, whichever fold they are in.
+
+        Args:
+            number: The fold.
+            base: The views that no fold changes.
+            faults: Takes the errors of detectors that raise; without it they end the judging.
+
+        Raises:
+            DetectorsFailed: A detector raised, and ``faults`` was not given.
+        """
         fold = self.folds[number]
-        raw = raw_scores(fold.scorers, self.names, self.enriched(number, base))
+        raw, found = raw_scores(fold.scorers, self.names, self.enriched(number, base))
+        if found and faults is None:
+            raise DetectorsFailed(found)
+        if faults is not None:
+            faults.update(found)
         p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
         suspicion = fuse(with_consensus(p, fold.agreement), fold.weights)
         null = np.full(len(base), np.nan) if fold.null is None else fold.null.p_value(suspicion)
@@ -217,6 +252,48 @@ def with_consensus(p: NDArray[np.float64], agreement: Tail | None) -> NDArray[np
     return np.column_stack([p, agreement.p_value(consensus(p))])
 
 
-def raw_scores(scorers: Mapping[str, Scorer], names: Sequence[str], views: Views) -> NDArray[np.float64]:
-    """(rows, detectors) each detector's own scores."""
-    return np.stack([scorers[name].score(views) for name in names], axis=1)
+def raw_scores(
+    scorers: Mapping[str, Scorer], names: Sequence[str], views: Views
+) -> tuple[NDArray[np.float64], dict[str, str]]:
+    """(rows, detectors) each detector's own scores; NaN for a detector that raises, and its error by name."""
+    raw = np.full((len(views), len(names)), np.nan)
+    faults = {}
+    for column, name in enumerate(names):
+        try:
+            raw[:, column] = _scores_of(scorers[name], views)
+        except Exception as error:  # noqa: BLE001  one broken detector holds the batch, it must not hide the others
+            faults[name] = complaint(error)
+    return raw, faults
+
+
+def complaint(error: Exception) -> str:
+    """What a detector's error says, in a line that fits into a reason."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_LONGEST_COMPLAINT]
+
+
+def _scores_of(scorer: Scorer, views: Views) -> NDArray[np.float64]:
+    found = scorer.score(views)
+    if not isinstance(found, np.ndarray):
+        raise TypeError(f"its scores are a {type(found).__name__}, no array")
+    if found.shape != (len(views),):
+        raise ValueError(f"its scores have the shape {found.shape} for {len(views)} records")
+    return found.astype(np.float64)
+
+
+def _explained(scorer: Scorer, views: Views) -> list[str]:
+    said = [str(text) for text in scorer.explain(views)]
+    if len(said) != len(views):
+        raise ValueError(f"it gave {len(said)} sentences for {len(views)} records")
+    return said
+
+
+def _sentences(scorer: Scorer, name: str, views: Views, faults: dict[str, str]) -> list[str]:
+    """One sentence per record; where the detector fails, one that says so."""
+    if name in faults and not faults[name].startswith(_UNEXPLAINED):
+        return [f"it failed ({faults[name]}), and a missing score counts as the most suspicious"] * len(views)
+    try:
+        return _explained(scorer, views)
+    except Exception as error:  # noqa: BLE001  the verdict stands without its explanation
+        faults[name] = _UNEXPLAINED + complaint(error)
+        return [f"the explanation failed ({complaint(error)})"] * len(views)

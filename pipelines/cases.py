@@ -102,7 +102,15 @@ def list_cases(
     query = query.where(*_conditions(dataset, batch, state))
     if assignee is not None:
         query = query.where(CaseRow.assignee == assignee)
-    query = query.order_by(CaseRow.p_value.is_not(None), CaseRow.p_value, CaseRow.batch_id, CaseRow.row)
+    # Against few calibration records many share the smallest p-value; the fused score still tells them apart. What has
+    # no number is the most suspicious (nulls are put first by hand: SQLite and PostgreSQL differ).
+    strongest = (
+        CaseRow.p_value.is_not(None),
+        CaseRow.p_value,
+        CaseRow.suspicion.is_not(None),
+        CaseRow.suspicion.desc(),
+    )
+    query = query.order_by(*strongest, CaseRow.batch_id, CaseRow.row)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         return [_case(row, since) for row, since in session.execute(query.limit(limit).offset(offset))]
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from lazaretto import errors
 from lazaretto.contract import Contract
+from lazaretto.durable import refusal
 from lazaretto.errors import InputRefused, LazarettoError
 from lazaretto.records import Batch, OnRows, Parsed, SourceFile, no_rows
 
@@ -63,7 +64,12 @@ def parse_confined(
     }
     # Without -P a polars.py lying in the current folder would be imported.
     command = [sys.executable, "-P", "-m", "lazaretto.pipelines.confine"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603  our own module
+    with subprocess.Popen(  # noqa: S603  our own module
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is the parent's to answer: it ends the child
+    ) as child:
         late = threading.Event()
 
         def end() -> None:
@@ -146,6 +152,11 @@ def main() -> None:
             allowed = f"{request['memory'] / _GIB:.3g} GiB"
             message = f"{request['files'][0]['name']} needs more than the {allowed} of memory a reader may use"
             answer = {"error": "InputRefused", "message": message, "hint": "it unpacks to far more than its size"}
+        except Exception as error:
+            refused = refusal(error, Path(request["into"]))
+            if refused is None:
+                raise
+            answer = {"error": type(refused).__name__, "message": refused.message, "hint": refused.hint}
         _say(out, answer)
 
 

@@ -93,7 +93,7 @@ def refuse_by_content(name: str, head: bytes) -> None:
         InputRefused: The file is empty, dangerous, packed, or not what it is called.
     """
     if not head:
-        raise InputRefused(f"{name} is empty")
+        raise InputRefused(f"{name} is empty", hint="was it copied in full?")
     for mark, what, why in _MAGIC:
         if head.startswith(mark):
             raise InputRefused(f"{name} is refused: it is {what}, which {why}", hint=_HINT)

@@ -20,6 +20,7 @@ from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import master_key
 from lazaretto.ledger import discarded, open_ledger
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
+from lazaretto.pipelines.device import check_device
 from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
 from lazaretto.pipelines.publish import (
     HOLD,
@@ -108,7 +109,12 @@ class _AlreadyIngested(Exception):  # noqa: N818  ends a judging, is no error
 
 
 def scan_judge(seed: int = 0, device: str = "auto", trusted: tuple[str, ...] = ()) -> Judge:
-    """The judge that is used by default: `lazaretto.pipelines.scan.judge`."""
+    """The judge that is used by default: `lazaretto.pipelines.scan.judge`.
+
+    Raises:
+        UsageError: The device is not known or not there: before a data set is locked or anything read.
+    """
+    check_device(device)
 
     def run(files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> Judged:
         from lazaretto.dashboards.report import render_report
@@ -196,7 +202,7 @@ class _Run:
             abandon(self.workspace, self.ledger, self.dataset)
             return self.result(known.batch.id, already=known.batch.id != self.finished)
         except BaseException:
-            with suppress(LazarettoError):  # what went wrong is said already
+            with suppress(LazarettoError, OSError):  # what went wrong is said already
                 abandon(self.workspace, self.ledger, self.dataset)
             raise
         carry_out(self.workspace, self.ledger, plan, hooks.on_step)

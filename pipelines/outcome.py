@@ -280,7 +280,7 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
         "fdr": contract.policy.fdr,
         "detectors": _detectors(panel, outcome.scored.flagged),
         "stood_aside": dict(panel.stood_aside) if panel else {},
-        "failed_detectors": dict(panel.failed) if panel else {},
+        "failed_detectors": {**outcome.scored.faults, **panel.failed} if panel else {},
         "per_source": tally.table("source", rate),
         "per_class": tally.table("class", rate),
         "groups": groups,
@@ -302,7 +302,7 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
 
 
 def _null(panel: Panel | None) -> dict[str, Any]:
-    if panel is None:
+    if panel is None or not panel.names:
         return {"kind": "none", "meaning": "the detectors did not run; nothing was scored and nothing is admitted"}
     null = panel.folds[0].null
     if null is not None and null.kind == "trusted":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
 PARTITION_BYTES = 128 * 1024 * 1024
 """A partition is closed when it holds this much, so that images and long texts fit in memory like numbers do."""
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class PartitionWriter:
@@ -71,19 +68,7 @@ def write_partition(frame: pl.DataFrame, path: Path) -> None:
     part = path.with_suffix(".part")
     with writable(path.parent):
         try:
-            _write(frame, part)
+            frame.write_parquet(part, compression="zstd", compression_level=1, row_group_size=PARTITION_ROWS)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-
-
-def _write(frame: pl.DataFrame, path: Path) -> None:
-    try:
-        frame.write_parquet(path, compression="zstd", compression_level=1, row_group_size=PARTITION_ROWS)
-    except pl.exceptions.ComputeError as error:
-        # Polars hides what the system said in its message.
-        found = _OS_ERROR.search(str(error))
-        if found is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number)) from error

@@ -101,7 +101,7 @@ class _Run:
             self._chunk(chunk, rejects)
             seen.update(dict.fromkeys(chunk.names))
         if self.arrived == before:
-            raise InputRefused(f"{reader.name} holds no records")
+            raise InputRefused(f"{reader.name} holds no records", hint="was it written in full?")
         if isinstance(reader, JsonlReader) and not reader.objects:
             raise InputRefused(f"{reader.name}: no line is a JSON object", hint="JSON lines hold one object a line")
         missing = [name for name in self.columns if name not in seen]

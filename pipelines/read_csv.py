@@ -110,7 +110,9 @@ class CsvReader:
             raise InputRefused(f"{self.name}: the header cannot be read: {error}") from error
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
-            raise InputRefused(f"{self.name}: the header names the column {twice[0]!r} twice")
+            raise InputRefused(
+                f"{self.name}: the header names the column {twice[0]!r} twice", hint="rename one of them"
+            )
         if self.contract is not None:
             self._check(names, self.contract)
         return names

@@ -62,7 +62,7 @@ class ParquetReader:
         names = list(schema.names)
         twice = [name for place, name in enumerate(names) if name in names[:place]]
         if twice:
-            raise InputRefused(f"{self.name} has the column {twice[0]!r} twice")
+            raise InputRefused(f"{self.name} has the column {twice[0]!r} twice", hint="rename one of them")
         columns = self.contract.all_columns if self.contract else dict.fromkeys(names)
         wanted = [name for name in names if name in columns]
         if not wanted:

@@ -114,7 +114,8 @@ def read_cases(folder: Path, digests: dict[str, str]) -> pl.DataFrame:
     verdicts = pl.scan_parquet(folder / VERDICTS).select(*wanted).with_row_index(ROW).cast({ROW: pl.UInt64})
     suspects = pl.scan_parquet(folder / EVIDENCE).filter("suspect").select(ROW, "evidence")
     numbers = [pl.col(name).fill_nan(None) for name in ("suspicion", "p_value", "q_value")]
-    return verdicts.join(suspects, on=ROW).with_columns(numbers).sort("p_value", ROW, nulls_last=False).collect()
+    cases = verdicts.join(suspects, on=ROW).with_columns(numbers)
+    return cases.sort("p_value", "suspicion", ROW, descending=[False, True, False], nulls_last=False).collect()
 
 
 def _record_release(session: Session, plan: Plan, attestation: Attestation | None) -> None:

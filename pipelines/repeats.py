@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,14 @@ class Repeats:
     def _array(self, rows: int) -> NDArray[np.uint32]:
         if not self._files:
             return np.zeros(rows, dtype=np.uint32)
-        with writable(self._folder):
-            return np.memmap(self._folder / "positions", dtype=np.uint32, mode="w+", shape=(rows,))
+        path = self._folder / "positions"
+        with writable(self._folder), path.open("wb") as file:
+            # A full disk must be an error here: under a map it would kill the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 4 * rows)
+            else:
+                file.write(bytes(4 * rows))
+        return np.memmap(path, dtype=np.uint32, mode="r+", shape=(rows,))
 
 
 def _positions(pairs: NDArray[np.void]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

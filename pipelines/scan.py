@@ -19,6 +19,7 @@ from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.expectations.suite import build_suite
 from lazaretto.pipelines.confine import parse_confined
+from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.outcome import Outcome, write_outcome
 from lazaretto.pipelines.score import score_all
 from lazaretto.pipelines.shift import label_shift
@@ -26,14 +27,12 @@ from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
     from lazaretto.records import Batch
-
-THREADS = 2
-"""Threads that torch may use while fitting: fixed, because sums in another order differ in their last bits."""
 
 STEPS = ("snapshot", "parse", "validate", "fit", "score", "decide")
 
@@ -106,13 +105,13 @@ def judge(
 
     Raises:
         InputRefused: A file is no data file, or no record of the batch is left to judge.
-        UsageError: A file is missing, or the trusted set cannot be used.
+        UsageError: A file or the device is missing, or the trusted set cannot be used.
     """
     # Two scans at once on few cores: threads that spin while they wait take the processor from those that work. OpenMP
     # reads this when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run = _Run(into, contract, options or Options(), on_step, on_rows)
-    build_suite(contract)  # a misspelt expectation is refused before anything is read
+    _refuse_misspelt(contract, run.options.device)
     run.step("snapshot")
     batch = snapshot(paths, contract.dataset, into / "snapshot")
     run.done("snapshot", len(batch.files))
@@ -134,7 +133,8 @@ def judge(
     scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
     run.done("score", parsed.arrived)
     run.step("decide")
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, (*parsed.holds, *checked.holds, *faults))
+    found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages
@@ -142,28 +142,13 @@ def judge(
     return Judged(into, parsed, contract, summary)
 
 
-def resolve_device(name: str) -> Any:  # noqa: ANN401  torch is imported late
-    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+def _refuse_misspelt(contract: Contract, device: str) -> None:
+    """What can be known to be wrong before anything is read."""
+    from lazaretto.detectors.table import make_detectors
 
-    Raises:
-        UsageError: If the name is unknown or the device is not there.
-    """
-    import torch
-
-    torch.set_num_threads(THREADS)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    kind, _, index = name.partition(":")
-    if kind not in present or (index and not index.isdecimal()):
-        raise UsageError(f"device {name!r} is not known", hint="use auto, cpu, cuda, cuda:0 or mps")
-    if not present[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise UsageError(f"device {name!r} is not there on this machine", hint="use --device auto or cpu")
-    return torch.device(name)
+    check_device(device)
+    build_suite(contract)
+    make_detectors(contract.policy.detectors)
 
 
 def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
@@ -270,12 +255,28 @@ def _fit(
         or fitted < FEWEST_ROWS // 10
     ):
         return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
-    panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
-    faults = [f"detector {name} failed ({why}); its verdicts are missing" for name, why in panel.failed.items()]
+    with _one_order_of_sums():
+        panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
+    faults = _failures(panel.failed)
+    if not panel.names:
+        faults.append("no detector of the policy could judge this batch: nothing was scored")
     if trusted is not None and panel.label is not None:
         shift = label_shift(sample.frame[panel.label], trusted[panel.label])
         faults += [shift] if shift else []
     return panel, tuple(faults)
+
+
+def _one_order_of_sums() -> AbstractContextManager[object]:
+    """Linear algebra on one thread: more would add up in another order, and a last bit moves a value across a bin."""
+    import scipy.linalg  # noqa: F401  what is loaded later would not be limited
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
+def _failures(failed: Mapping[str, str]) -> list[str]:
+    return [f"detector {name} failed ({why}); what it says of this batch is incomplete" for name, why in failed.items()]
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:

@@ -36,6 +36,8 @@ class PartScores:
     p_values: NDArray[np.float64]
     flagged: NDArray[np.int64]
     """(detectors,) records whose p-value by that detector alone is at most the rate."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Detector -> the error it raised."""
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Scored:
 
     counts: PValueCounts = field(default_factory=PValueCounts)
     flagged: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    """Detector -> the first error it raised while scoring or explaining; a batch with any is held."""
 
 
 def score_all(
@@ -53,7 +57,8 @@ def score_all(
 
     Args:
         frames: Canonical records that were not rejected, partition by partition.
-        panel: The fitted panel; None leaves every score empty (the batch is then held).
+        panel: The fitted panel; None, or one whose detectors all failed, leaves every score empty (the batch is then
+            held).
         rate: p-value up to which a record is a suspect.
         folder: Where both folders go.
         on_rows: Called with the number of records just scored.
@@ -61,11 +66,13 @@ def score_all(
     for name in ("scores", "evidence"):
         (folder / name).mkdir(exist_ok=True)
     scored = Scored()
+    panel = panel if panel is not None and panel.names else None
     names = () if panel is None else panel.names
     flagged = np.zeros(len(names), dtype=np.int64)
     for part in _in_order(frames, panel, rate, folder):
         scored.counts.add(part.p_values)
         flagged += part.flagged
+        scored.faults = {**part.faults, **scored.faults}
         on_rows(len(part.p_values))
     scored.flagged = dict(zip(names, flagged.tolist(), strict=True))
     return scored
@@ -81,13 +88,15 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
     suspects = np.zeros(len(frame), dtype=bool)
     flagged = np.zeros(len(names), dtype=np.int64)
     said: list[str] = []
+    faults: dict[str, str] = {}
     if panel is not None and len(frame):
         scores = panel.score(frame)
         raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
         suspects = ~(p_value <= 1) | (p_value <= rate)  # what has no p-value is a suspect
         flagged = (scores.p_values <= rate).sum(axis=0)
         index = np.flatnonzero(suspects)
-        subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index])
+        subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index], scores.faults)
+        faults = scores.faults
         explained = panel.explain(frame[index], subset) if len(index) else []
         said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
     table = {"record_id": frame[RECORD_ID], "suspicion": suspicion, "p_value": p_value}
@@ -96,7 +105,7 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
     judged = frame.filter(pl.Series(suspects, dtype=pl.Boolean))
     evidence = {ROW: judged[ROW], "record_id": judged[RECORD_ID], "evidence": pl.Series(said, dtype=pl.String)}
     pl.DataFrame(evidence).write_parquet(folder / "evidence" / f"part-{number:05}.parquet")
-    return PartScores(p_value, flagged)
+    return PartScores(p_value, flagged, faults)
 
 
 def _in_order(frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, folder: Path) -> Iterator[PartScores]:

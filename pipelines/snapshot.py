@@ -72,7 +72,7 @@ def _expand(path: str | Path) -> list[_Found]:
         if matched:
             return [item for match in matched for item in _expand_existing(Path(match))]
         raise UsageError(f"no file matches {text}")
-    raise UsageError(f"{text} does not exist")
+    raise UsageError(f"{text} does not exist", hint="check the path; it counts from the folder you are in")
 
 
 def _expand_existing(path: Path) -> list[_Found]:
@@ -161,7 +161,7 @@ def _hash_and_copy(source: int, target: Path, item: _Found) -> tuple[str, int]:
             out.write(block)
             size += len(block)
     if size == 0 and not item.root:
-        raise InputRefused(f"{item.name} is empty")
+        raise InputRefused(f"{item.name} is empty", hint="was it copied in full?")
     return digest.hexdigest(), size
 
 

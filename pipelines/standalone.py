@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.dashboards.report import render_report
+from lazaretto.durable import sync_file, sync_folder, writable
 from lazaretto.errors import UsageError
 from lazaretto.pipelines.scan import Options, judge
 from lazaretto.records import OnRows, OnStep, no_rows, no_step
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from lazaretto.contract import Contract
 
-OUTPUTS = ("verdicts.parquet", "summary.json", "report.html", "evidence.parquet", "rejects.parquet")
-"""What is left in the folder; everything else was needed only on the way."""
+SUMMARY = "summary.json"
+OUTPUTS = ("verdicts.parquet", "report.html", "evidence.parquet", "rejects.parquet", SUMMARY)
+"""What is left in the folder, in the order it comes there; everything else was needed only on the way."""
 
 
 def scan_files(
@@ -32,19 +34,23 @@ def scan_files(
 ) -> dict[str, Any]:
     """Judge files and write `OUTPUTS` into ``out``; an earlier scan's outputs there are replaced, nothing else is.
 
+    ``summary.json`` is taken away before the first output is replaced and comes last: while it is there, all outputs
+    are there, whole, and of the scan it tells of. A scan that was killed on the way leaves a folder without it.
+
     Returns:
         The summary.
 
     Raises:
-        UsageError: ``out`` is a file, or cannot be written to.
+        UsageError: ``out`` is a file or cannot be written to, or its disk is full.
         InputRefused: The input is no data.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", hint="name a folder; it is made if it is not there")
     made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
     try:
-        return _scan(paths, contract, out, options, on_step, on_rows)
+        with writable(out):
+            out.mkdir(parents=True, exist_ok=True)
+            return _scan(paths, contract, out, options, on_step, on_rows)
     except BaseException:
         if made:
             # What was refused leaves nothing behind; a folder that was there before is the user's.
@@ -60,6 +66,17 @@ def _scan(
         judged = judge(paths, contract, work, options, on_step=on_step, on_rows=on_rows)
         on_step("report")
         render_report(work, contract)
-        for output in OUTPUTS:
-            shutil.move(work / output, out / output)
+        _put(work, out)
     return judged.summary
+
+
+def _put(work: Path, out: Path) -> None:
+    for output in OUTPUTS:
+        sync_file(work / output)
+    (out / SUMMARY).unlink(missing_ok=True)
+    sync_folder(out)  # a crash of the machine must not bring the old summary back beside new verdicts
+    for output in OUTPUTS:
+        if output == SUMMARY:
+            sync_folder(out)
+        (work / output).replace(out / output)
+    sync_folder(out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from lazaretto.cli import main
 
@@ -120,11 +121,57 @@ def test_a_trusted_set_that_cannot_be_trusted_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_device_is_named(
+@pytest.mark.parametrize("device", ["abacus", "cuda:", "cuda:999", "cpu:1", ""])
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    assert _run(tmp_path, None, CONTRACT, monkeypatch, "--device", device) == 2
+    assert f"device {device!r} is not" in capsys.readouterr().err
+
+
+def test_a_misspelt_detector_is_named_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch, "--device", "abacus") == 2
-    assert "abacus" in capsys.readouterr().err
+    assert _run(tmp_path, None, CONTRACT + "policy: {detectors: [iforrest]}\n", monkeypatch) == 2
+    assert "iforest" in capsys.readouterr().err
+
+
+def test_an_unreadable_image_is_rejected_with_its_bytes_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    for number in range(4):
+        Image.new("L", (8, 8), number).save(tmp_path / "pictures" / "cat" / f"{number}.png")
+    broken = (tmp_path / "pictures" / "cat" / "3.png").read_bytes()[:40]
+    (tmp_path / "pictures" / "cat" / "3.png").write_bytes(broken)
+    contract = "dataset: d\nlabel: y\ncolumns:\n  picture: {type: image}\n  y: {type: category}\n"
+    assert _run(tmp_path, None, contract, monkeypatch, name="pictures") == 3
+    decisions = pl.read_parquet(tmp_path / "out" / "verdicts.parquet")["decision"].to_list()
+    assert decisions == ["quarantine", "quarantine", "quarantine", "reject"]
+    assert pl.read_parquet(tmp_path / "out" / "rejects.parquet")["original"].to_list() == [broken]
+
+
+@pytest.mark.parametrize("out", ["/proc/none/out", "d.csv/out"])
+def test_out_that_cannot_be_made_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    assert _run(tmp_path, GOOD, CONTRACT, monkeypatch, "--out", out) == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "d.csv"]
+
+
+@pytest.mark.parametrize(
+    ("nullable", "code", "says"), [("true", 3, "holds no value in any"), ("false", 4, "is missing")]
+)
+def test_a_column_without_any_value_is_held_where_nulls_are_allowed_and_refused_where_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    nullable: str, code: int, says: str,
+) -> None:  # fmt: skip
+    rows = "id,x,y\n" + "".join(f"r{i},,p\n" for i in range(40))
+    contract = CONTRACT.replace("type: number", f"type: number, nullable: {nullable}")
+    assert _run(tmp_path, rows, contract, monkeypatch) == code
+    captured = capsys.readouterr()
+    assert says in " ".join((captured.out + captured.err).split())
 
 
 def test_out_that_is_a_file_is_refused(

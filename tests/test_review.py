@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
 from lazaretto.config import dataset_lock
 from lazaretto.errors import UsageError
@@ -19,6 +20,7 @@ from lazaretto.pipelines.review import (
     word,
 )
 from lazaretto.pipelines.verify import verify
+from lazaretto.tables import CaseRow
 from tests.harness import DATASET, NOW, no_fault, publish, stored
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ def test_cases_are_listed_the_most_suspicious_first_and_filtered(workspace: Work
     assert count_cases(workspace, dataset=DATASET) == {"open": 4, "released": 0, "discarded": 0}
     with pytest.raises(UsageError, match="'opne' is no state"):
         list_cases(workspace, state="opne")
+
+
+def test_cases_of_equal_p_value_are_listed_by_suspicion_and_what_has_none_first(workspace: Workspace) -> None:
+    publish(workspace, rows=40)
+    with open_ledger(workspace) as ledger, ledger.writing() as session:
+        for record, suspicion in (("r5", 3.1), ("r15", None), ("r25", 3.2), ("r35", 9.9)):
+            session.execute(update(CaseRow).where(CaseRow.record_id == record).values(suspicion=suspicion))
+        session.execute(update(CaseRow).where(CaseRow.record_id == "r35").values(p_value=0.002))
+    assert [case.record_id for case in list_cases(workspace)] == ["r15", "r25", "r5", "r35"]
 
 
 def test_a_case_shows_its_record_its_reasons_and_its_story(workspace: Workspace) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lazaretto import cli_review, cli_workspace
-from lazaretto.errors import LazarettoError, UsageError
+from lazaretto.durable import refusal
+from lazaretto.errors import Interrupted, LazarettoError, UsageError
 
 app = typer.Typer(
     name="lazaretto",
@@ -109,34 +109,44 @@ def main() -> None:
     # Accepted anywhere on the line: the person who needs it has just seen the command fail.
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        app(args=arguments, prog_name="lazaretto")
-    except LazarettoError as error:
-        if debug:
-            raise
-        _fail(error, as_json=as_json)
-    except OSError as error:
-        if debug:
-            raise
-        _fail(_from_system(error), as_json=as_json)
+        # Not standalone: what is wrong with the line itself is then raised, to be said like any other error.
+        code = app(args=arguments, prog_name="lazaretto", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = Interrupted.exit_code
     except Exception as error:
-        if debug:
+        said = _sentence(error)
+        if debug and not isinstance(said, _LineError):
             raise
-        what = f"unexpected {type(error).__name__}: {error}"
-        _fail(LazarettoError(what, hint="run again with --debug for the traceback"), as_json=as_json)
+        code = _fail(said, as_json=as_json)
+    if code == Interrupted.exit_code:  # Typer catches Ctrl-C and returns the same number
+        _fail(Interrupted(), as_json=as_json)
+    sys.exit(code)
 
 
-def _fail(error: LazarettoError, *, as_json: bool) -> None:
+class _LineError(UsageError):
+    """A command line that is wrong in itself; there is no traceback worth showing."""
+
+
+def _sentence(error: Exception) -> LazarettoError:
+    if isinstance(error, LazarettoError):
+        return error
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        return _wrong_line(error)
+    unexpected = f"unexpected {type(error).__name__}: {error}"
+    return refusal(error) or LazarettoError(unexpected, hint="run again with --debug for the traceback")
+
+
+def _wrong_line(error: Any) -> _LineError:  # noqa: ANN401  Typer brings its own copy of Click, or uses Click's
+    context = getattr(error, "ctx", None)
+    command = "lazaretto" if context is None else context.command_path
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return _LineError(f"{command} needs a command", hint=error.format_message())
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return _LineError(text[:1].lower() + text[1:], hint=f"{command} --help says what it takes")
+
+
+def _fail(error: LazarettoError, *, as_json: bool) -> int:
     from lazaretto.cli_shown import print_error
 
     print_error(error, as_json=as_json)
-    sys.exit(error.exit_code)
-
-
-def _from_system(error: OSError) -> LazarettoError:
-    """The operating system's refusal as a sentence; a full disk or a locked folder is the user's to mend."""
-    where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UsageError(f"the disk is full{where}", hint="free some space and run the same command again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UsageError(f"permission denied{where}", hint="check who owns the folder and its mode")
-    return LazarettoError(f"{error.strerror or error}{where}", hint="run again with --debug for the traceback")
+    return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 _READABLE = 0o644
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NUMBER = re.compile(r"(?:\(os error |\[errno )(\d+)")
 
 
 def make_folder(path: Path) -> None:
@@ -92,7 +95,7 @@ def _sync(path: Path, flags: int) -> None:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write below ``folder`` into one sentence.
+    """Turn the system's refusal to write below ``folder`` into one sentence, whichever library it comes through.
 
     Raises:
         UsageError: The disk is full, or the folder cannot be written.
@@ -101,11 +104,34 @@ def writable(folder: Path) -> Iterator[None]:
         yield
     except LazarettoError:
         raise
-    except OSError as error:
-        text = str(error).lower()
-        if error.errno in _NO_SPACE or "no space left" in text or "disk quota" in text:
-            raise UsageError(
-                f"no space left on the disk of {folder}", hint="free some space, then run the same command again"
-            ) from error
-        where = error.filename or folder
-        raise UsageError(f"cannot write to {where}: {error.strerror or error}") from error
+    except Exception as error:
+        refused = refusal(error, folder)
+        if refused is not None:
+            raise refused from error
+        if not isinstance(error, OSError):
+            raise
+        raise UsageError(f"cannot write to {error.filename or folder}: {error.strerror or error}") from error
+
+
+def refusal(error: Exception, folder: Path | None = None) -> UsageError | None:
+    """The sentence for a full disk or a forbidden write; None for any other error.
+
+    Args:
+        error: What was raised. Polars, pyarrow and Delta tell the system's error number only in their messages.
+        folder: Where was written, for errors that do not say.
+    """
+    said = str(error).lower()
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _NUMBER.search(said)):
+        number = int(found[1])
+    if number in _NO_SPACE or "no space left" in said or "disk quota" in said:
+        where = folder or getattr(error, "filename", None)
+        disk = f"the disk of {where}" if where else "the disk"
+        return UsageError(f"no space left on {disk}", hint="free some space, then run the same command again")
+    if number in _FORBIDDEN:
+        where = getattr(error, "filename", None) or folder or "a file"
+        return UsageError(
+            f"cannot write to {where}: {os.strerror(number)}",
+            hint="check who owns it, its mode, and whether its disk is mounted to be read only",
+        )
+    return None

@@ -51,3 +51,12 @@ class IntegrityViolated(LazarettoError):  # noqa: N818  reads as what happened
     """Bytes, a signature or the audit chain are not what was attested."""
 
     exit_code = 5
+
+
+class Interrupted(LazarettoError):  # noqa: N818  reads as what happened
+    """Ctrl-C: what was begun is taken back, or is finished by the next command that comes to it."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", hint="nothing is half-written; run the same command again to go on")

@@ -18,7 +18,7 @@ import polars as pl
 
 from lazaretto.attest import LogFile, StoreFile
 from lazaretto.contract import canonical_schema
-from lazaretto.durable import file_mode_like, make_folder, make_folder_like_parent, sync_file, sync_folder
+from lazaretto.durable import file_mode_like, make_folder, make_folder_like_parent, refusal, sync_file, sync_folder
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.records import RECORD_ID
 from lazaretto.table import LOG, active_files, open_table
@@ -94,7 +94,9 @@ def ensure_table(folder: Path, contract: Contract) -> int:
         try:
             table = DeltaTable.create(folder, _delta_schema(contract), name=contract.dataset)
         except (DeltaError, ValueError) as error:
-            raise UsageError(f"the contract of {contract.dataset} makes no Delta table: {error}") from error
+            raise refusal(error, folder) or UsageError(
+                f"the contract of {contract.dataset} makes no Delta table: {error}"
+            ) from error
     if table.version() == 0:
         table.alter.add_constraint({"only_admitted": CONSTRAINT})
         _sync_log(folder)
