@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lazaretto.errors import LazarettoError, UsageError
+from lazaretto.errors import LazarettoError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def writable(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write below ``folder`` into one sentence.
 
     Raises:
-        UsageError: The disk is full, or the folder cannot be written.
+        Unavailable: The disk is full, or the folder cannot be written.
     """
     try:
         yield
@@ -104,8 +104,8 @@ def writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         text = str(error).lower()
         if error.errno in _NO_SPACE or "no space left" in text or "disk quota" in text:
-            raise UsageError(
+            raise Unavailable(
                 f"no space left on the disk of {folder}", hint="free some space, then run the same command again"
             ) from error
         where = error.filename or folder
-        raise UsageError(f"cannot write to {where}: {error.strerror or error}") from error
+        raise Unavailable(f"cannot write to {where}: {error.strerror or error}") from error
