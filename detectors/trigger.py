@@ -110,8 +110,8 @@ class TriggerMiner:
         observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
         z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
-        z, observed, expected = (table.astype(np.float32) for table in (z, observed, expected))
-        return TriggerScorer(z, observed, expected, summary.classes, summary.names)
+        tables = [table.astype(np.float32) for table in (z, observed, expected)]
+        return TriggerScorer(*tables, summary.classes, summary.names)
 
 
 @dataclass(frozen=True)

@@ -5,35 +5,34 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
+from prefect import flow, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.client.orchestration import get_client
-from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
 from lazaretto.config import find_workspace
-from lazaretto.errors import LazarettoError
+from lazaretto.errors import LazarettoError, Unavailable
 from lazaretto.pipelines.ingest import IngestResult, ingest, scan_judge
 from lazaretto.pipelines.nightly import Outcome, nightly
+from lazaretto.pipelines.prefect_api import TAGS, alone, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-TAGS = ["lazaretto"]
-_LIMIT = "lazaretto-{dataset}"
-"""Name of the concurrency limit that lets one batch of a data set through at a time, on any worker."""
+
+class NightBroken(LazarettoError):  # noqa: N818  reads as what happened
+    """A night in which data sets were refused or failed; what became of each is in ``outcomes``."""
+
+    def __init__(self, message: str, outcomes: Sequence[Outcome] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = tuple(outcomes)
+        self.exit_code = max((outcome.exit_code for outcome in outcomes), default=1)
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401  Prefect's own objects
     """A refused input or a broken contract is an answer, not an accident: running again would only repeat it."""
-    try:
-        state.result()
-    except LazarettoError:
-        return False
-    except Exception:  # noqa: BLE001  anything else may be a lost mount, a killed worker, a full disk that was cleaned
-        return True
-    return False
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, Unavailable) or not isinstance(error, LazarettoError)
 
 
 @task(
@@ -48,7 +47,7 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401  
 def ingest_batch(workspace: str, dataset: str, files: Sequence[str], seed: int, device: str) -> IngestResult:
     """Everything from snapshot to checkpoint, as one task: the engine's own journal makes it safe to run again."""
     logger = get_run_logger()
-    with concurrency(_LIMIT.format(dataset=dataset), occupy=1):
+    with alone(dataset):
         return ingest(
             find_workspace(workspace),
             files,
@@ -93,8 +92,9 @@ def ingest_flow(
     Returns:
         The batch's id, counts and state, as plain values.
     """
-    _limit(dataset)
+    label(dataset)
     result = ingest_batch(workspace, dataset, files or [], seed, device)
+    label(dataset, name=f"ingest-{dataset}-{result.batch}")
     publish_artifacts(result)
     return {
         "dataset": result.dataset,
@@ -107,9 +107,13 @@ def ingest_flow(
     }
 
 
+def _night_name() -> str:
+    return f"nightly-{runtime.flow_run.scheduled_start_time:%Y-%m-%d}"
+
+
 @flow(
     name="lazaretto-nightly",
-    flow_run_name="nightly",
+    flow_run_name=_night_name,
     description="Every data set once: ingest what waits, then trend and drift.",
     persist_result=False,
 )
@@ -117,12 +121,12 @@ def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[di
     """Run one night; fails at its end if a data set was refused or failed, held batches do not fail it.
 
     Raises:
-        LazarettoError: Naming the data sets that could not be judged, after all the others were.
+        NightBroken: Naming the data sets that could not be judged, after all the others were.
     """
+    label()
     place = find_workspace(workspace)
 
     def take(dataset: str) -> IngestResult:
-        _limit(dataset)
         result = ingest_batch(workspace, dataset, [], seed, device)
         publish_artifacts(result)
         return result
@@ -133,7 +137,7 @@ def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[di
     )
     broken = [outcome for outcome in outcomes if outcome.state in ("refused", "failed")]
     if broken:
-        raise LazarettoError("; ".join(f"{outcome.dataset}: {outcome.sentence}" for outcome in broken))
+        raise NightBroken("; ".join(f"{outcome.dataset}: {outcome.sentence}" for outcome in broken), outcomes)
     return [outcome.as_json() for outcome in outcomes]
 
 
@@ -167,9 +171,3 @@ def serve_nightly(workspace: Path, cron: str) -> None:
         print_starting_message=True,
         limit=1,
     )
-
-
-def _limit(dataset: str) -> None:
-    """One batch of a data set at a time: make sure the limit is there, an absent one would limit nothing."""
-    with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(_LIMIT.format(dataset=dataset), 1)

@@ -79,7 +79,10 @@ def _quiet(workspace: Workspace, dataset: str) -> Outcome:
 def _night(workspace: Workspace, dataset: str, take: Callable[[str], IngestResult]) -> Outcome:
     try:
         result = take(dataset)
-    except LazarettoError as error:
+    except Exception as unexpected:  # noqa: BLE001  whatever befell one data set, the others' turn comes
+        error = unexpected
+        if not isinstance(error, LazarettoError):
+            error = LazarettoError(f"unexpected {type(unexpected).__name__}: {unexpected}")
         state = "refused" if error.exit_code == 4 else "failed"  # noqa: PLR2004  the exit code of a refused input
         return Outcome(dataset, state, error.message, trend=trend(workspace, dataset), exit_code=error.exit_code)
     counts = result.counts

@@ -61,9 +61,7 @@ def ingest(
     names = [dataset] if dataset else list(waiting(place))
     if not names:
         raise UsageError(f"nothing waits in {place.landing}", hint="put files into landing/DATASET/, or name them")
-    run = _through_prefect if prefect_api() else _in_process
-    if not json_ and run is _in_process:
-        cli_shown.console(stderr=True).print("[dim]no Prefect API is configured: running the same steps in process[/]")
+    run = _through_prefect if _prefect(quiet=json_) else _in_process
     results = [run(place, name, files or [], (seed, device), json_) for name in names]
     if json_:
         cli_shown.print_json(results[0] if dataset else results)
@@ -77,10 +75,13 @@ def nightly(workspace: Place = None, json_: Json = False) -> None:
     from lazaretto.pipelines.nightly import nightly as run_night
 
     place = find_workspace(workspace)
-    if prefect_api():
-        from lazaretto.pipelines.flows import nightly_flow
+    if _prefect(quiet=json_):
+        from lazaretto.pipelines.flows import NightBroken, nightly_flow
 
-        outcomes = nightly_flow(str(place.root))
+        try:
+            outcomes = nightly_flow(str(place.root))
+        except NightBroken as night:
+            outcomes = [outcome.as_json() for outcome in night.outcomes]
     else:
         with cli_shown.progress(quiet=json_) as (on_step, on_rows):
             outcomes = [outcome.as_json() for outcome in run_night(place, on_step=on_step, on_rows=on_rows)]
@@ -107,7 +108,9 @@ def serve(
             "serve needs a Prefect API", hint="start one with 'prefect server start' and set PREFECT_API_URL to it"
         )
     from lazaretto.pipelines.flows import serve_nightly
+    from lazaretto.pipelines.prefect_api import check_api
 
+    check_api()
     serve_nightly(place.root, cron)
 
 
@@ -230,6 +233,19 @@ def prefect_api() -> bool:
         raise UsageError(f"{profiles} cannot be read: {error}", hint="mend it, or set PREFECT_API_URL") from error
     active = os.environ.get("PREFECT_PROFILE", content.get("active", ""))
     return bool(content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _prefect(*, quiet: bool) -> bool:
+    """Whether to run through Prefect: where an API is configured it is used, and has to answer; else we say so."""
+    if prefect_api():
+        from lazaretto.pipelines.prefect_api import check_api, hide_tracebacks
+
+        check_api()
+        hide_tracebacks()
+        return True
+    if not quiet:
+        cli_shown.console(stderr=True).print("[dim]no Prefect API is configured: running the same steps in process[/]")
+    return False
 
 
 def duration(text: str) -> timedelta:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable, write_durably
-from lazaretto.errors import UsageError
+from lazaretto.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +120,7 @@ def find_workspace(given: str | Path | None = None) -> Workspace:
         root = Path(named)
         root = root.parent if root.name == FILE else root
         if not (root / FILE).is_file():
-            raise UsageError(f"{root} is no workspace: it has no {FILE}", hint=f"lazaretto init {root} makes one")
+            raise Unavailable(f"{root} is no workspace: it has no {FILE}", hint=f"lazaretto init {root} makes one")
         return load_workspace(root)
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -141,7 +141,9 @@ def load_workspace(root: Path) -> Workspace:
     path = root / FILE
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
@@ -194,11 +196,11 @@ def dataset_lock(workspace: Workspace, dataset: str) -> Iterator[None]:
     """Hold a data set for one process; ends with the process, however that ends.
 
     Raises:
-        UsageError: Another process holds it, or the workspace cannot be written.
+        Unavailable: Another process holds it, or the workspace cannot be written.
     """
     with named_lock(workspace, f"dataset-{_checked(dataset)}", wait=False) as holder:
         if holder:
-            raise UsageError(
+            raise Unavailable(
                 f"data set {dataset} is being worked on by another lazaretto process ({holder})",
                 hint="wait until it has finished, then run the same command again",
             )
@@ -210,7 +212,7 @@ def named_lock(workspace: Workspace, name: str, *, wait: bool) -> Iterator[str]:
     """Hold a lock file of the workspace; gives the process that holds it instead, or nothing when we do.
 
     Raises:
-        UsageError: The workspace cannot be written.
+        Unavailable: The workspace cannot be written.
     """
     path = workspace.state / "locks" / f"{name}.lock"
     with writable(workspace.root):

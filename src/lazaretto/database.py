@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from lazaretto.config import named_lock
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable
-from lazaretto.errors import LazarettoError, UsageError
+from lazaretto.errors import LazarettoError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def sentences(workspace: Workspace) -> Iterator[None]:
         if "append-only" in said:
             raise LazarettoError(f"the ledger refuses to change what was decided: {said}") from error
         if isinstance(error, OperationalError):
-            raise UsageError(
+            raise Unavailable(
                 f"the ledger {where} cannot be used: {said}",
                 hint="check that its folder can be written, that the disk is not full, and that the server runs",
             ) from error

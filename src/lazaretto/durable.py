@@ -9,7 +9,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lazaretto.errors import LazarettoError, UsageError
+from lazaretto.errors import LazarettoError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def writable(folder: Path) -> Iterator[None]:
     """Turn the system's refusal to write below ``folder`` into one sentence, whichever library it comes through.
 
     Raises:
-        UsageError: The disk is full, or the folder cannot be written.
+        Unavailable: The disk is full, or the folder cannot be written.
     """
     try:
         yield
@@ -110,10 +110,10 @@ def writable(folder: Path) -> Iterator[None]:
             raise refused from error
         if not isinstance(error, OSError):
             raise
-        raise UsageError(f"cannot write to {error.filename or folder}: {error.strerror or error}") from error
+        raise Unavailable(f"cannot write to {error.filename or folder}: {error.strerror or error}") from error
 
 
-def refusal(error: Exception, folder: Path | None = None) -> UsageError | None:
+def refusal(error: Exception, folder: Path | None = None) -> Unavailable | None:
     """The sentence for a full disk or a forbidden write; None for any other error.
 
     Args:
@@ -127,10 +127,10 @@ def refusal(error: Exception, folder: Path | None = None) -> UsageError | None:
     if number in _NO_SPACE or "no space left" in said or "disk quota" in said:
         where = folder or getattr(error, "filename", None)
         disk = f"the disk of {where}" if where else "the disk"
-        return UsageError(f"no space left on {disk}", hint="free some space, then run the same command again")
+        return Unavailable(f"no space left on {disk}", hint="free some space, then run the same command again")
     if number in _FORBIDDEN:
         where = getattr(error, "filename", None) or folder or "a file"
-        return UsageError(
+        return Unavailable(
             f"cannot write to {where}: {os.strerror(number)}",
             hint="check who owns it, its mode, and whether its disk is mounted to be read only",
         )

@@ -25,6 +25,10 @@ class UsageError(LazarettoError):
     exit_code = 2
 
 
+class Unavailable(UsageError):  # noqa: N818  reads as what happened
+    """A mount, a disk, the ledger or another process stands in the way just now; the same command may succeed later."""
+
+
 class ContractError(UsageError):
     """A contract that cannot be read or does not say what it must."""
 

@@ -19,7 +19,7 @@ from lazaretto.attest import NOTHING
 from lazaretto.audit import Checkpoint, Entry, anchors, origin_of, read_checkpoint, write_checkpoint
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
-from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.errors import IntegrityViolated, Unavailable
 from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
 from lazaretto.tables import AuditRow, DiscardRow, RunRow
 
@@ -149,7 +149,7 @@ def _newest_checkpoints(workspace: Workspace) -> Iterator[Path | None]:
     yield workspace.checkpoint if workspace.checkpoint.exists() else None
     if workspace.anchor is not None:
         if not workspace.anchor.is_dir():
-            raise UsageError(
+            raise Unavailable(
                 f"the anchor folder {workspace.anchor} is not there", hint="mount it, or correct it in lazaretto.toml"
             )
         yield next(reversed(anchors(workspace)), None)
