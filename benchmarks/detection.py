@@ -1,7 +1,7 @@
 """How much of each attack is caught, and how much clean data is held: the product itself, on real data.
 
     make bench-detection
-    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--out docs]
+    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--out docs]
 
 Every run goes through `lazaretto scan`'s own code, from a file on disk to its verdicts. A seed draws the trusted set
 (1,000 records), the batch and the poison. Development used seeds 100 and up; what is reported uses 0, 1, 2, ...
@@ -213,15 +213,19 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="one seed, and nothing is written")
     parser.add_argument("--data", type=Path, help="folder with the larger files the samples were drawn from")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
+    parser.add_argument("--dataset", choices=["fashion", "flights"], help="only this one")
     parser.add_argument("--null", choices=["trusted", "estimated"], help="only with, or only without a trusted set")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     given = parser.parse_args()
     seeds, clean_seeds = (1, 1) if given.short else (given.seeds, 2 * given.seeds)
     runs: list[Run] = []
-    for pool, contract, attacks in pools(given.data).values():
+    for dataset, (pool, contract, attacks) in pools(given.data).items():
+        if given.dataset not in (None, dataset):
+            continue
         for name, attack in {"clean": clean, **attacks}.items():
             for trusted in [null == "trusted" for null in ([given.null] if given.null else ["trusted", "estimated"])]:
-                for seed in range(clean_seeds if name == "clean" else seeds):
+                for seed in range(given.first_seed, given.first_seed + (clean_seeds if name == "clean" else seeds)):
                     runs.append(measure(pool, contract, (name, attack), seed=seed, trusted=trusted))
                     print(json.dumps(asdict(runs[-1])), flush=True)
     print(machine(), table(runs), sep="\n\n")

@@ -1,4 +1,4 @@
-"""Fits the panel: views, probe, every detector across folds, tails, weights, and the null.
+"""Fits the panel: views, probe, every detector across folds, tails, fusion, and the null.
 
 See `lazaretto.detectors.panel` for why records are judged by the folds they are not in.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Tail, TrustedNull, consensus, fuse, weigh
+from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Excess, Tail, TrustedNull, consensus, fuse, weigh
 from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.panel import (
     DetectorsFailed,
@@ -184,7 +184,7 @@ def _calibrated(
     is_reference: NDArray[np.bool_],
     calibration: Views | None,
 ) -> Panel:
-    """Tails and weights of each fold from the other folds' cross-fitted scores; then the null."""
+    """Tails and fusion of each fold from the other folds' cross-fitted scores; then the null."""
     folds = []
     suspicion = np.empty(len(crossed))
     for number, fold in enumerate(panel.folds):
@@ -194,10 +194,10 @@ def _calibrated(
         tails = {n: Tail.fit(crossed[source, i], levels) for i, n in enumerate(panel.names)}
         p = np.stack([tails[n].p_value(crossed[:, i]) for i, n in enumerate(panel.names)], axis=1)
         agreement = Tail.fit(consensus(p[source]), levels)
-        p = with_consensus(p, agreement)
-        weights = weigh(p[others & ~is_reference], p[is_reference] if is_reference.any() else None)
-        suspicion[~others] = fuse(p[~others], weights)
-        folds.append(replace(fold, tails=tails, agreement=agreement, weights=weights))
+        batch = with_consensus(p[others & ~is_reference], agreement)
+        fusion = Excess.of(batch) if is_reference.any() else weigh(batch)
+        folds.append(replace(fold, tails=tails, agreement=agreement, fusion=fusion))
+        suspicion[~others] = fuse(folds[-1].shares(p[~others]))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
         estimated = EstimatedNull(Tail.fit(suspicion[~is_reference]))

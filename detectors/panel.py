@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import Null, Tail, TrustedNull, consensus, fuse
+from lazaretto.calibrate import Fusion, Null, Tail, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
 from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.views.sample import record_keys
@@ -71,8 +71,19 @@ class Fold:
     tails: Mapping[str, Tail] = field(default_factory=dict)
     agreement: Tail | None = None
     """Tail of the detectors' consensus."""
-    weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    fusion: Fusion | None = None
+    """How the p-values of the detectors and of their consensus become one suspicion."""
     null: Null | None = None
+
+    def shares(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows, detectors + 1) what each detector, and last their consensus, adds to the suspicion.
+
+        Args:
+            p: (rows, detectors) the detectors' p-values.
+        """
+        if self.agreement is None or self.fusion is None:
+            raise ValueError("the panel is not calibrated")
+        return self.fusion.shares(with_consensus(p, self.agreement))
 
 
 @dataclass(frozen=True)
@@ -134,13 +145,13 @@ class Panel:
         base = self.views(frame)
         which = fold_of(base.keys, len(self.folds))
         said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
-        # The sum over detectors is led by the largest weight / p; those are the ones that drove the record.
+        # The sum over detectors is led by the largest shares; those are the ones that drove the record.
         for number, fold in enumerate(self.folds):
             index = np.flatnonzero(which == number)
             if not len(index):
                 continue
             views = self.enriched(number, base.take(index))
-            share = fold.weights[:-1] / scores.p_values[index]
+            share = fold.shares(scores.p_values[index])[:, :-1]
             order = np.argsort(-share, axis=1, kind="stable")[:, :most]
             drivers = self._drivers(number, views, scores.faults)
             for column, name in enumerate(self.names):
@@ -153,9 +164,9 @@ class Panel:
                     said[index[row]].append(
                         (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
                     )
-        for evidence, fold_number in zip(said, which, strict=True):
-            weights = dict(zip(self.names, self.folds[fold_number].weights, strict=False))
-            evidence.sort(key=lambda item: -weights[item[0]] / item[2])
+            for row, columns in zip(index.tolist(), order.tolist(), strict=True):
+                rank = {self.names[column]: place for place, column in enumerate(columns)}
+                said[row].sort(key=lambda item: rank[item[0]])
         return said
 
     def _drivers(self, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
@@ -206,7 +217,7 @@ class Panel:
         if faults is not None:
             faults.update(found)
         p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
-        suspicion = fuse(with_consensus(p, fold.agreement), fold.weights)
+        suspicion = fuse(fold.shares(p))
         null = np.full(len(base), np.nan) if fold.null is None else fold.null.p_value(suspicion)
         return Scores(raw, p, suspicion, null)
 
@@ -245,10 +256,8 @@ def enriched(probe: Probe | None, near: tuple[Neighbours, Neighbours | None], nu
     return views.with_arrays({**seen, **found})
 
 
-def with_consensus(p: NDArray[np.float64], agreement: Tail | None) -> NDArray[np.float64]:
+def with_consensus(p: NDArray[np.float64], agreement: Tail) -> NDArray[np.float64]:
     """(rows, detectors + 1): the detectors' p-values and that of their consensus."""
-    if agreement is None:
-        raise ValueError("the panel is not calibrated")
     return np.column_stack([p, agreement.p_value(consensus(p))])
 
 

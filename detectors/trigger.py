@@ -110,8 +110,8 @@ class TriggerMiner:
         observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
         z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
-        tables = [table.astype(np.float32) for table in (z, observed, expected)]
-        return TriggerScorer(*tables, summary.classes, summary.names)
+        counts = observed.astype(np.float32), expected.astype(np.float32)
+        return TriggerScorer(z.astype(np.float32), *counts, summary.classes, summary.names)
 
 
 @dataclass(frozen=True)

@@ -324,9 +324,8 @@ def _detectors(panel: Panel | None, flagged: dict[str, int]) -> list[dict[str, A
             "id": detector_id(d),
             "flagged": flagged[d.name],
             "seconds": round(panel.seconds.get(d.name, 0.0), 3),
-            "weight": round(float(sum(fold.weights[i] for fold in panel.folds)) / len(panel.folds), 4),
         }
-        for i, d in enumerate(panel.detectors)
+        for d in panel.detectors
     ]
 
 

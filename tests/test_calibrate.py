@@ -11,9 +11,11 @@ from hypothesis.extra.numpy import arrays
 from lazaretto.calibrate import (
     CLEAN,
     SMALLEST_P,
+    Excess,
     PValueCounts,
     Tail,
     TrustedNull,
+    Weights,
     consensus,
     fuse,
     weigh,
@@ -72,28 +74,48 @@ def test_conformal_p_values_hold_their_level_on_exchangeable_scores() -> None:
     assert np.mean(rates) >= 0.005
 
 
+def test_a_small_group_among_clean_scores_is_as_rare_as_it_was_counted() -> None:
+    rng = np.random.default_rng(6)
+    clean = np.concatenate([rng.normal(size=4_950), rng.normal(30, 1, 50)])
+    group, beyond = Tail.fit(clean, CLEAN).p_value(np.array([30.0, 60.0]))
+    assert 0.004 < group < 0.02
+    assert beyond < 1e-9
+
+
 def test_one_detector_alone_is_enough_for_the_fusion() -> None:
     p = np.full((2, 10), 0.5)
     p[0, 3] = 1e-8
-    suspicion = fuse(p, np.full(10, 0.1))
+    suspicion = fuse(Weights(np.full(10, 0.1)).shares(p))
     assert suspicion[0] > 6
     assert suspicion[1] < 1
 
 
 def test_weights_follow_the_excess_and_keep_a_floor() -> None:
-    rng = np.random.default_rng(3)
-    batch, reference = rng.uniform(size=(5_000, 4)), rng.uniform(size=(1_000, 4))
+    batch = np.random.default_rng(3).uniform(size=(5_000, 4))
     batch[:200, 2] = 1e-9
-    weights = weigh(batch, reference)
+    weights = weigh(batch).weights
     assert weights.sum() == pytest.approx(1)
     assert weights.argmax() == 2
     assert weights.min() >= 0.5 / 4
 
 
 def test_weights_of_a_clean_batch_are_equal() -> None:
-    rng = np.random.default_rng(4)
-    weights = weigh(rng.uniform(size=(5_000, 4)), rng.uniform(size=(500, 4)))
-    np.testing.assert_allclose(weights, 0.25)
+    batch = np.random.default_rng(4).uniform(size=(5_000, 4))
+    np.testing.assert_allclose(weigh(batch).weights, 0.25)
+
+
+def test_what_the_batch_has_more_of_than_trusted_records_counts_for_more() -> None:
+    batch = np.random.default_rng(5).uniform(size=(5_000, 2))
+    batch[:200, 1] = 1e-4
+    shares = Excess.of(batch).shares(np.array([[1e-4, 0.5], [0.5, 1e-4]]))
+    assert shares[0, 0] < shares[1, 1] / 10
+    ordinary = Excess.of(batch).shares(np.full((1, 2), 0.5))
+    np.testing.assert_allclose(ordinary, 0.5, rtol=0.1)
+
+
+def test_a_p_value_no_record_of_the_batch_had_still_counts() -> None:
+    batch = np.random.default_rng(7).uniform(size=(5_000, 2))
+    assert fuse(Excess.of(batch).shares(np.array([[1e-9, 0.5]])))[0] > 5
 
 
 def test_consensus_sees_what_is_somewhat_odd_to_all() -> None:

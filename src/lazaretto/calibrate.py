@@ -8,7 +8,7 @@ under correlation, fuse-then-conformalise is not.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 SMALLEST_P = 1e-12
 """p-value of a score beyond anything the tail can say, and of a score that is not finite."""
 
-_GRID = 257
 _EXPONENTS = (0.5, 2.5)
 _FEWEST = 20
+_BEYOND = 5
+"""Clean scores that the extrapolation starts below: the largest few say too little about what lies beyond them."""
 
 CONTAMINATED = (0.75, 0.90)
 """Levels a tail is fitted through when a tenth of the scores may be poison."""
@@ -32,16 +33,20 @@ CLEAN = (0.90, 0.98)
 
 @dataclass(frozen=True)
 class Tail:
-    """The upper tail of one score, from three quantiles, so that what lies beyond the last cannot move it.
+    """p-values of one score: counted where the fitted scores can be believed, extrapolated above.
 
-    Up to the median the p-value is empirical. Above, ``-log(2 p) = ((score - median) / scale) ** exponent``: a
-    stretched exponential through the two levels given, which is exact for an exponential tail (exponent 1), near for
-    a normal one (about 1.3) and follows heavier ones (below 1). Maximum likelihood would read the poison itself as
-    the tail.
+    The shape of the extrapolation comes from three quantiles, so that what lies beyond the last cannot move it:
+    ``p ~ exp(-((score - median) / scale) ** exponent)``, a stretched exponential, exact for an exponential tail
+    (exponent 1), near for a normal one (about 1.3), following heavier ones (below 1). Maximum likelihood would read
+    the poison itself as the tail. It starts at the median when the scores may hold poison, and at the fifth largest
+    when they are clean: a small group of odd but sound records is then as rare as it was counted to be, and no rarer.
     """
 
-    grid: Floats
-    """(257,) quantiles of the score at equally spaced levels in [0, 0.5]."""
+    body: Floats
+    """(m,) ascending: the fitted scores up to where the extrapolation starts."""
+    count: int
+    """Scores fitted on, the ones above ``body`` included."""
+    median: float
     scale: float
     exponent: float
 
@@ -52,45 +57,97 @@ class Tail:
         Raises:
             ValueError: If fewer than 20 scores are finite.
         """
-        finite = scores[np.isfinite(scores)]
+        finite = np.sort(scores[np.isfinite(scores)])
         if len(finite) < _FEWEST:
             raise ValueError(f"a tail needs at least {_FEWEST} finite scores")
-        grid = np.quantile(finite, np.linspace(0.0, 0.5, _GRID))
-        near, far = np.quantile(finite, levels) - grid[-1]
+        median = float(np.median(finite))
+        near, far = np.quantile(finite, levels) - median
         # Ties may leave no spread at all; then anything above the median is as far out as the numbers can tell.
-        least = 1e-9 * max(1.0, abs(float(grid[-1])))
+        least = 1e-9 * max(1.0, abs(median))
         far = max(float(far), least)
         near = min(max(float(near), 1e-3 * far), (1 - 1e-3) * far)
         first, second = (-np.log(2 * (1 - level)) for level in levels)
         exponent = float(np.clip(np.log(second / first) / np.log(far / near), *_EXPONENTS))
-        return cls(grid, far / float(second) ** (1 / exponent), exponent)
+        kept = len(finite) - _BEYOND if levels == CLEAN else (len(finite) + 1) // 2
+        return cls(finite[:kept], len(finite), median, far / float(second) ** (1 / exponent), exponent)
 
     def p_value(self, scores: Floats) -> Floats:
         """(rows,) probabilities of a score at least as high, in [`SMALLEST_P`, 1]; not finite gives the smallest."""
-        median = self.grid[-1]
+        start = self.body[-1]
+        counted = (1.0 + self.count - np.searchsorted(self.body, scores, side="left")) / (self.count + 1.0)
+        at_start = (1.0 + self.count - np.searchsorted(self.body, start, side="left")) / (self.count + 1.0)
         with np.errstate(invalid="ignore"):
-            excess = np.maximum(scores - median, 0.0) / self.scale
-            tail = 0.5 * np.exp(-(excess**self.exponent))
-            body = 1.0 - 0.5 * np.searchsorted(self.grid, scores, side="left") / _GRID
-            p = np.where(scores > median, tail, np.maximum(body, 0.5))
+            p = np.where(scores > start, at_start * np.exp(self._depth(start) - self._depth(scores)), counted)
         clipped: Floats = np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
         return clipped
 
+    def _depth(self, scores: Floats) -> Floats:
+        return np.asarray(np.maximum((scores - self.median) / self.scale, 0.0) ** self.exponent, dtype=np.float64)
 
-def fuse(p_values: Floats, weights: Floats) -> Floats:
-    """Fused suspicion of each record: minus log10 of the weighted harmonic mean of its p-values.
 
-    The harmonic mean (Wilson 2019) is led by the smallest p-value, so no detector drowns another, and is robust to
-    correlation between detectors. Its own level is not used as a p-value: the fused score is calibrated once.
+class Fusion(Protocol):
+    """How much each detector's p-value adds to a record's suspicion."""
+
+    def shares(self, p_values: Floats) -> Floats:
+        """(rows, detectors) non-negative contributions; the largest is what drove the record."""
+        ...
+
+
+def fuse(shares: Floats) -> Floats:
+    """Fused suspicion of each record: log10 of the sum of the detectors' shares.
+
+    A weighted harmonic mean of p-values (Wilson 2019) turned upside down: it is led by the smallest p-value, so no
+    detector drowns another, and is robust to correlation between detectors. Its own level is not used as a p-value:
+    the fused score is calibrated once.
 
     Args:
-        p_values: (rows, detectors), finite, in (0, 1].
-        weights: (detectors,), non-negative, summing to 1.
+        shares: (rows, detectors) from a `Fusion`.
 
     Returns:
-        (rows,) scores in [0, 12]; higher is more suspicious.
+        (rows,) scores; higher is more suspicious.
     """
-    return np.asarray(np.log10((weights / p_values).sum(axis=1)), dtype=np.float64)
+    return np.asarray(np.log10(shares.sum(axis=1)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One weight per detector, for tails that are only estimated."""
+
+    weights: Floats
+    """(detectors,), non-negative, summing to 1."""
+
+    def shares(self, p_values: Floats) -> Floats:
+        """(rows, detectors) weight over p-value."""
+        return np.asarray(self.weights / p_values, dtype=np.float64)
+
+
+_EVER = 1e-3
+"""Share of a batch that a detector is always believed to be able to point at: a rare poison leaves no excess."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How much more often the batch has so small a p-value than trusted records do, detector by detector.
+
+    The idea of AdaDetect (Marandon et al. 2024): the most powerful score is the density ratio of batch to reference.
+    Here one ratio of tails per detector, in place of a classifier over all of them. The batch's records are those of
+    *other* folds than the ones to be judged, so the ratio is part of the fitted state.
+    """
+
+    seen: tuple[Floats, ...]
+    """Per detector the batch's p-values, ascending."""
+
+    @classmethod
+    def of(cls, batch: Floats) -> Excess:
+        """From the batch's (rows, detectors) p-values."""
+        return cls(tuple(np.sort(column) for column in batch.T))
+
+    def shares(self, p_values: Floats) -> Floats:
+        """(rows, detectors) share of the batch at or below the p-value, at least `_EVER`, over the p-value."""
+        found = np.empty_like(p_values)
+        for column, seen in enumerate(self.seen):
+            found[:, column] = np.searchsorted(seen, p_values[:, column], side="right") / len(seen)
+        return np.asarray(np.maximum(found, _EVER) / p_values / len(self.seen), dtype=np.float64)
 
 
 _CONSENSUS_CAP = 4.0
@@ -117,35 +174,24 @@ _UNSURE = 0.002
 """Share of records by which far tails may differ for reasons of their own, rare but sound records among them."""
 
 
-def weigh(batch: Floats, reference: Floats | None, floor: float = 0.5) -> Floats:
-    """Weights for `fuse`: a detector whose small p-values are in excess in this batch counts for more.
+def weigh(batch: Floats, floor: float = 0.5) -> Weights:
+    """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
-    fitted state (the idea of AdaDetect, Marandon et al. 2024, with a weight per detector in place of a classifier).
+    fitted state.
 
     Args:
         batch: (rows, detectors) p-values of records that may be poisoned.
-        reference: (rows, detectors) p-values of trusted records, or None: then uniform p-values are expected.
         floor: Share of the weight spread equally, so that an attack not seen in the other folds is not ignored.
-
-    Returns:
-        (detectors,) weights summing to 1.
     """
     excess = np.zeros(batch.shape[1])
     for level in (1e-2, 1e-3, 1e-4):
-        seen = (batch <= level).mean(axis=0)
-        expected = (
-            np.full_like(seen, _MISFIT * level)
-            if reference is None
-            else np.maximum((reference <= level).mean(axis=0), level)
-        )
+        expected = _MISFIT * level
         noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
-        if reference is not None:
-            noise += 3 * np.sqrt(expected / len(reference)) + 2 / len(reference)
-        excess = np.maximum(excess, seen - expected - noise)
+        excess = np.maximum(excess, (batch <= level).mean(axis=0) - expected - noise)
     equal = np.full(batch.shape[1], 1 / batch.shape[1])
     total = excess.sum()
-    return equal if total <= 0 else floor * equal + (1 - floor) * excess / total
+    return Weights(equal if total <= 0 else floor * equal + (1 - floor) * excess / total)
 
 
 @dataclass(frozen=True)
