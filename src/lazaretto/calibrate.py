@@ -22,8 +22,8 @@ SMALLEST_P = 1e-12
 
 _EXPONENTS = (0.5, 2.5)
 _FEWEST = 20
-_BEYOND = 5
-"""Clean scores that the extrapolation starts below: the largest few say too little about what lies beyond them."""
+_BEYOND = 4
+"""Clean scores left above the start of the extrapolation: the largest few say too little of what lies beyond them."""
 
 CONTAMINATED = (0.75, 0.90)
 """Levels a tail is fitted through when a tenth of the scores may be poison."""
