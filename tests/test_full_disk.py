@@ -121,6 +121,10 @@ def test_what_other_libraries_make_of_a_full_disk_is_recognised(tmp_path: Path) 
     for error in (hidden, OSError(27, "File too large"), ValueError("Generic error: [errno 122] Disk quota exceeded")):
         with pytest.raises(UsageError, match=f"no space left on the disk of {tmp_path}"), writable(tmp_path):
             raise error
+    footer = pl.exceptions.ComputeError("parquet: File out of specification: Invalid thrift: transport error")
+    with pytest.raises(UsageError, match="no space left"), writable(tmp_path):
+        raise footer
+    assert refusal(footer) is None, "while reading it means a file that was cut off"
     assert refusal(ValueError("something else")) is None
     denied = refusal(pl.exceptions.ComputeError("Read-only file system (os error 30)"), tmp_path)
     assert denied is not None

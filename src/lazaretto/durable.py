@@ -19,6 +19,8 @@ PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 _READABLE = 0o644
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FOOTER = "Invalid thrift: transport error"
+"""All that Polars says of a disk that fills up just when a Parquet file's footer is written."""
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NUMBER = re.compile(r"(?:\(os error |\[errno )(\d+)")
 
@@ -106,6 +108,8 @@ def writable(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         refused = refusal(error, folder)
+        if refused is None and _FOOTER in str(error):
+            refused = refusal(OSError(errno.ENOSPC, str(error)), folder)
         if refused is not None:
             raise refused from error
         if not isinstance(error, OSError):
