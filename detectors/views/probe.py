@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from lazaretto.detector import UNKNOWN_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from numpy.typing import NDArray
 
@@ -137,18 +140,21 @@ def train(
     steps = max(1, min(len(rows) for rows in inside) // recipe.batch)
     kept: list[list[torch.Tensor]] = []
     keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(recipe.checkpoints, recipe.epochs))}
-    for epoch in range(1, recipe.epochs + 1):
-        order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
-        for step in range(steps):
-            picked = torch.stack([rows[step * recipe.batch : (step + 1) * recipe.batch] for rows in order]).to(device)
-            hidden = torch.relu(torch.baddbmm(weights[1], x[picked], weights[0]))
-            out = torch.baddbmm(weights[3], hidden, weights[2])
-            loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), y[picked].flatten(), reduction="sum")
-            optimiser.zero_grad()
-            (loss / picked.shape[1]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimiser.step()
-        if epoch in keep_at:
-            kept.append([w.detach().clone() for w in weights])
+    with _one_thread():
+        for epoch in range(1, recipe.epochs + 1):
+            order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
+            for step in range(steps):
+                picked = torch.stack([rows[step * recipe.batch : (step + 1) * recipe.batch] for rows in order]).to(
+                    device
+                )
+                hidden = torch.relu(torch.baddbmm(weights[1], x[picked], weights[0]))
+                out = torch.baddbmm(weights[3], hidden, weights[2])
+                loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), y[picked].flatten(), reduction="sum")
+                optimiser.zero_grad()
+                (loss / picked.shape[1]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                optimiser.step()
+            if epoch in keep_at:
+                kept.append([w.detach().clone() for w in weights])
     stacked = [torch.stack(parts) for parts in zip(*kept, strict=True)]
     project = {
         "features": _projection(width, generator, device),
@@ -157,6 +163,19 @@ def train(
         "classes": _projection(classes, generator, device),
     }
     return Probe(stacked[0], stacked[1].squeeze(2), stacked[2], stacked[3].squeeze(2), project)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A step of training is too small to be shared: two threads would wait for each other longer than they work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _projection(width: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
