@@ -6,7 +6,7 @@ See `lazaretto.detectors.panel` for why records are judged by the folds they are
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lazaretto.contract import Contract
+    from lazaretto.detectors.views.probe import Probe
 
 SAMPLE_ROWS = {"table": 20_000, "image": 10_000}
 """Most records of a batch the panel is fitted on; a larger batch is represented by its bottom-k sample."""
 FEWEST_ROWS = 200
 """Fewer fitted records than this say nothing: the batch is held."""
 
+_FOLDS = 5
+_FOLDS_OF_MANY = 2
 _MANY_ROWS = 10_000
 _NEIGHBOURS = 15
 _INDEXED = 4_000
@@ -92,33 +95,76 @@ def fit_panel(
     everything = sample if trusted is None else pl.concat([sample, trusted])
     encoder = Encoder.fit(everything, contract, seed, device)
     label = contract.label if _is_class(everything, contract) else None
-    classes = tuple(sorted(everything[label].cast(pl.String).drop_nulls().unique().to_list())) if label else ()
+    # A label that no trusted record has is nobody's to vouch for: it is unknown, and that is suspicious.
+    vouched = everything if trusted is None else trusted
+    classes = tuple(sorted(vouched[label].cast(pl.String).drop_nulls().unique().to_list())) if label else ()
     arrays, names = encoder.encode(everything)
-    keys = record_keys(everything, seed)
-    base = Views(keys, encode_labels(everything, label, classes), arrays, names, classes)
+    labels = encode_labels(everything, label, classes)
+    base = Views(record_keys(everything, seed), labels, arrays, names, classes)
     clock.lap("views")
-    held_out = np.zeros(len(base), dtype=bool)
-    if trusted is not None:
-        held_out[len(sample) :] = keys[len(sample) :] % np.uint64(_REFERENCE_SHARE) != 0
-        _require_enough(int(held_out.sum()), len(trusted), contract.policy.false_quarantine_rate)
-    fitted = base.take(~held_out)
-    is_reference = np.flatnonzero(~held_out) >= len(sample)
-    count = 5 if len(fitted) <= _MANY_ROWS else 2
-    which = fold_of(fitted.keys, count)
+    drawn = _Drawn.of(base, len(sample), contract.policy.false_quarantine_rate)
+    fitted, which = drawn.fitted, drawn.which
     probe = None
-    if classes:
+    if len(classes) > 1:
         probe = train(fitted["features"], fitted.labels, which, len(classes), _recipe(len(fitted), seed), device)
         clock.lap("probe")
     voters = None
-    if is_reference.sum() >= _FEWEST_VOTERS:
-        known = fitted.take(is_reference)
+    if drawn.is_reference.sum() >= _FEWEST_VOTERS:
+        known = fitted.take(drawn.is_reference)
         voters = Neighbours.of(known["compact"], known.keys, known.labels, _NEIGHBOURS, _INDEXED, device)
-    indexed = _INDEXED if len(fitted) <= _MANY_ROWS else _INDEXED // 2
     able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
-    folds, failed = [], {}
-    inside_views = []
-    for number in range(count):
-        outside = fitted.take(which != number)
+    folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
+    kept = tuple(d for d in able if d.name not in failed)
+    panel = Panel(encoder, probe, classes, label, seed, kept, folds, aside, failed, clock.seconds)
+    crossed = np.full((len(fitted), len(kept)), np.nan)
+    for number, views in enumerate(judged):
+        crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
+        failed.update(broken)
+    done = _able_calibrated(panel, crossed, which, drawn.is_reference, drawn.calibration)
+    clock.lap("calibration")
+    return done
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The records drawn for each purpose."""
+
+    fitted: Views
+    folds: int
+    which: NDArray[np.int64]
+    """(fitted,) fold of each record."""
+    is_reference: NDArray[np.bool_]
+    """(fitted,) whether it is a trusted record."""
+    calibration: Views | None
+    """Trusted records that no fit sees; None without a trusted set."""
+
+    @classmethod
+    def of(cls, base: Views, batch: int, rate: float) -> _Drawn:
+        """Draw from the batch's records, the first ``batch`` of ``base``, and the trusted records after them."""
+        held_out = np.zeros(len(base), dtype=bool)
+        if len(base) > batch:
+            held_out[batch:] = base.keys[batch:] % np.uint64(_REFERENCE_SHARE) != 0
+            _require_enough(int(held_out.sum()), len(base) - batch, rate)
+        fitted = base.take(~held_out)
+        folds = _FOLDS if len(fitted) <= _MANY_ROWS else _FOLDS_OF_MANY
+        calibration = base.take(held_out) if len(base) > batch else None
+        return cls(fitted, folds, fold_of(fitted.keys, folds), np.flatnonzero(~held_out) >= batch, calibration)
+
+
+def _fit_folds(
+    able: Sequence[Detector[Any]],
+    drawn: _Drawn,
+    probe: Probe | None,
+    voters: Neighbours | None,
+    device: torch.device,
+    clock: _Clock,
+) -> tuple[tuple[Fold, ...], list[Views], dict[str, str]]:
+    """The fold states without calibration, the views of each fold's own records, and the detectors that failed."""
+    folds, judged, failed = [], [], {}
+    fitted = drawn.fitted
+    indexed = _INDEXED if len(fitted) <= _MANY_ROWS else _INDEXED // 2
+    for number in range(drawn.folds):
+        outside = fitted.take(drawn.which != number)
         index = Neighbours.of(outside["compact"], outside.keys, outside.labels, _NEIGHBOURS, indexed, device)
         clock.lap("neighbours")
         views = enriched(probe, (index, voters), number, outside)
@@ -131,16 +177,8 @@ def fit_panel(
                 failed[detector.name] = complaint(error)
             clock.lap(detector.name)
         folds.append(Fold(index, voters, scorers))
-        inside_views.append(enriched(probe, (index, voters), number, fitted.take(which == number)))
-    kept = tuple(d for d in able if d.name not in failed)
-    panel = Panel(encoder, probe, classes, label, seed, kept, tuple(folds), aside, failed, clock.seconds)
-    crossed = np.full((len(fitted), len(kept)), np.nan)
-    for number, views in enumerate(inside_views):
-        crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
-        failed.update(broken)
-    done = _able_calibrated(panel, crossed, which, is_reference, base.take(held_out) if trusted is not None else None)
-    clock.lap("calibration")
-    return done
+        judged.append(enriched(probe, (index, voters), number, fitted.take(drawn.which == number)))
+    return tuple(folds), judged, failed
 
 
 def _able_calibrated(
@@ -212,7 +250,7 @@ def _able(
     able, aside = [], {}
     for detector in detectors:
         missing = [view for view in detector.reads if view not in views and view not in later]
-        if detector.needs_label and not classes:
+        if detector.needs_label and len(classes) <= 1:
             aside[detector.name] = "there is no label to judge"
         elif missing:
             aside[detector.name] = f"these records have no {missing[0]} view"

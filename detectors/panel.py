@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import Fusion, Null, Tail, TrustedNull, consensus, fuse
+from lazaretto.calibrate import SMALLEST_P, Fusion, Null, Tail, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
-from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.views.sample import record_keys
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from lazaretto.detectors.views.probe import Probe
 
 _LONGEST_COMPLAINT = 300
-_UNEXPLAINED = "explaining, "
-"""Begins the error of a detector that scored but could not explain."""
 
 
 @dataclass(frozen=True)
@@ -137,56 +134,9 @@ class Panel:
                     getattr(out, name)[index] = getattr(part, name)
         return out
 
-    def explain(self, frame: pl.DataFrame, scores: Scores, most: int = 3) -> list[list[tuple[str, float, float, str]]]:
-        """For each record its strongest detectors: (name, score, p-value, sentence), the strongest first.
-
-        A detector that cannot explain is named in ``scores.faults``, and its sentence says so.
-        """
-        base = self.views(frame)
-        which = fold_of(base.keys, len(self.folds))
-        said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
-        # The sum over detectors is led by the largest shares; those are the ones that drove the record.
-        for number, fold in enumerate(self.folds):
-            index = np.flatnonzero(which == number)
-            if not len(index):
-                continue
-            views = self.enriched(number, base.take(index))
-            share = fold.shares(scores.p_values[index])[:, :-1]
-            order = np.argsort(-share, axis=1, kind="stable")[:, :most]
-            drivers = self._drivers(number, views, scores.faults)
-            for column, name in enumerate(self.names):
-                rows = np.flatnonzero((order == column).any(axis=1))
-                if not len(rows):
-                    continue
-                sentences = _sentences(fold.scorers[name], name, views.take(rows), scores.faults)
-                for row, why in zip(rows.tolist(), sentences, strict=True):
-                    raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
-                    said[index[row]].append(
-                        (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
-                    )
-            for row, columns in zip(index.tolist(), order.tolist(), strict=True):
-                rank = {self.names[column]: place for place, column in enumerate(columns)}
-                said[row].sort(key=lambda item: rank[item[0]])
-        return said
-
-    def _drivers(self, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
-        """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
-        words: dict[str, list[str]] = {}
-        scorer = self.folds[number].scorers.get("mahalanobis")
-        if isinstance(scorer, FrameScorer):
-            sentences = _sentences(scorer, "mahalanobis", views, faults)
-            said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in sentences]
-            learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
-            words.update({d.name: said for d in self.detectors if learnt & set(d.reads)})
-        if self.probe is not None and self.encoder.columns:
-            pulls = [_pulling(pull, views.names["features"]) for pull in self._saliency(number, views)]
-            words.update({d.name: pulls for d in self.detectors if {"logits", "gradient_norms"} & set(d.reads)})
-        return words
-
-    def _saliency(self, number: int, views: Views) -> NDArray[np.float32]:
-        if self.probe is None:
-            raise ValueError("there is no probe")
-        return self.probe.saliency(number, views["features"], views.labels)
+    def unknown(self, views: Views) -> NDArray[np.bool_]:
+        """(rows,) whose label was not there when the state was fitted, whichever detectors look at labels."""
+        return np.asarray((views.labels == UNKNOWN_LABEL) & (self.label is not None), dtype=np.bool_)
 
     def views(self, frame: pl.DataFrame) -> Views:
         """The views that no fold changes."""
@@ -217,18 +167,10 @@ class Panel:
         if faults is not None:
             faults.update(found)
         p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
+        p[self.unknown(base)] = SMALLEST_P
         suspicion = fuse(fold.shares(p))
         null = np.full(len(base), np.nan) if fold.null is None else fold.null.p_value(suspicion)
         return Scores(raw, p, suspicion, null)
-
-
-def _pulling(pull: NDArray[np.float32], names: tuple[str, ...]) -> str:
-    """Words for the columns that speak against the label, by input times gradient."""
-    totals: dict[str, float] = {}
-    for name, value in zip(names, pull.tolist(), strict=True):
-        totals[name] = totals.get(name, 0.0) + value
-    top = [name for name in sorted(totals, key=lambda n: -totals[n])[:3] if totals[name] > 0]
-    return f"; against the label speak {', '.join(top) or 'no single column'}"
 
 
 def fold_of(keys: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
@@ -288,21 +230,3 @@ def _scores_of(scorer: Scorer, views: Views) -> NDArray[np.float64]:
     if found.shape != (len(views),):
         raise ValueError(f"its scores have the shape {found.shape} for {len(views)} records")
     return found.astype(np.float64)
-
-
-def _explained(scorer: Scorer, views: Views) -> list[str]:
-    said = [str(text) for text in scorer.explain(views)]
-    if len(said) != len(views):
-        raise ValueError(f"it gave {len(said)} sentences for {len(views)} records")
-    return said
-
-
-def _sentences(scorer: Scorer, name: str, views: Views, faults: dict[str, str]) -> list[str]:
-    """One sentence per record; where the detector fails, one that says so."""
-    if name in faults and not faults[name].startswith(_UNEXPLAINED):
-        return [f"it failed ({faults[name]}), and a missing score counts as the most suspicious"] * len(views)
-    try:
-        return _explained(scorer, views)
-    except Exception as error:  # noqa: BLE001  the verdict stands without its explanation
-        faults[name] = _UNEXPLAINED + complaint(error)
-        return [f"the explanation failed ({complaint(error)})"] * len(views)

@@ -80,6 +80,7 @@ def score_all(
 
 def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folder: Path, number: int) -> PartScores:
     """Score and explain one partition; writes ``scores/part-N.parquet`` and ``evidence/part-N.parquet``."""
+    from lazaretto.detectors.explanation import explain
     from lazaretto.evidence import Evidence, dump_evidence
 
     names = () if panel is None else panel.names
@@ -97,7 +98,7 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
         index = np.flatnonzero(suspects)
         subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index], scores.faults)
         faults = scores.faults
-        explained = panel.explain(frame[index], subset) if len(index) else []
+        explained = explain(panel, frame[index], subset) if len(index) else []
         said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
     table = {"record_id": frame[RECORD_ID], "suspicion": suspicion, "p_value": p_value}
     columns = {f"score.{name}": raw[:, i] for i, name in enumerate(names)}

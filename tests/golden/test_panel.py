@@ -14,6 +14,7 @@ from benchmarks.attacks.badnets import badnets
 from benchmarks.attacks.png import decode_grey, encode_grey
 from benchmarks.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract, parse_contract
+from lazaretto.detectors.explanation import explain
 from lazaretto.detectors.fitting import fit_panel
 from lazaretto.detectors.panel import Panel, fold_of
 from lazaretto.detectors.table import make_detectors
@@ -65,7 +66,7 @@ def test_clean_flights_are_let_through_and_evidence_names_columns(
     assert 0.002 <= (scores.p_value <= 0.01).mean() <= 0.025
     top = np.argsort(-scores.suspicion)[:5]
     part = type(scores)(scores.raw[top], scores.p_values[top], scores.suspicion[top], scores.p_value[top])
-    for evidence in panel.explain(frame[top], part):
+    for evidence in explain(panel, frame[top], part):
         assert len(evidence) == 3
         assert any(column in why for column in contract.feature_names for *_, why in evidence)
 
@@ -103,7 +104,7 @@ def test_a_patch_that_implies_a_label_is_found_and_its_place_is_named(fashion: t
     assert (scores.p_value[~truth] <= 0.01).mean() <= 0.04
     first = np.flatnonzero(truth)[:1]
     part = type(scores)(scores.raw[first], scores.p_values[first], scores.suspicion[first], scores.p_value[first])
-    why = {name: why for name, _, _, why in panel.explain(poisoned[first], part)[0]}
+    why = {name: why for name, _, _, why in explain(panel, poisoned[first], part)[0]}
     assert "pixels in rows 2" in why["trigger"]
 
 
@@ -126,6 +127,21 @@ def test_a_label_that_was_never_fitted_is_suspicious(flights: tuple[pl.DataFrame
     panel = _fit(_digested(incoming.head(1000)), trusted, contract)
     stranger = _digested(incoming.tail(5).with_columns(late=pl.lit("cancelled")))
     assert (panel.score(stranger).p_value <= 0.01).all()
+
+
+def test_a_label_that_no_trusted_record_has_waits_though_no_detector_looks_at_labels(
+    flights: tuple[pl.DataFrame, pl.DataFrame, Contract],
+) -> None:
+    incoming, trusted, contract = flights
+    rare = pl.when(pl.int_range(pl.len()) % 7 == 0).then(pl.lit("cancelled")).otherwise("late").alias("late")
+    frame = _digested(incoming.head(700).with_columns(rare))
+    panel = fit_panel(frame, trusted, contract, make_detectors(["hbos"]), 0, CPU)
+    scores = panel.score(frame)
+    strangers = (frame["late"] == "cancelled").to_numpy()
+    assert (scores.p_value[strangers] <= 0.01).all()
+    assert (scores.p_value[~strangers] <= 0.01).mean() <= 0.03
+    name, _, _, why = explain(panel, frame[:1], panel.score(frame[:1]))[0][0]
+    assert (name, why) == ("label", "its label 'cancelled' occurs in no trusted record")
 
 
 def test_too_small_a_trusted_set_is_refused_with_the_number_needed(

@@ -1,0 +1,115 @@
+"""Why the panel suspects a record: its strongest detectors, each with a sentence an analyst can check.
+
+A detector that reads a learnt view has no words of its own for it; the columns or pixels behind it are added here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lazaretto.calibrate import SMALLEST_P
+from lazaretto.detectors.panel import complaint, fold_of
+from lazaretto.detectors.spectral import FrameScorer
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from lazaretto.detector import Scorer, Views
+    from lazaretto.detectors.panel import Panel, Scores
+
+_UNEXPLAINED = "explaining, "
+"""Begins the error of a detector that scored but could not explain."""
+
+
+def explain(
+    panel: Panel, frame: pl.DataFrame, scores: Scores, most: int = 3
+) -> list[list[tuple[str, float, float, str]]]:
+    """For each record its strongest detectors: (name, score, p-value, sentence), the strongest first.
+
+    A detector that cannot explain is named in ``scores.faults``, and its sentence says so.
+    """
+    base = panel.views(frame)
+    which = fold_of(base.keys, len(panel.folds))
+    said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
+    # The sum over detectors is led by the largest shares; those are the ones that drove the record.
+    for number, fold in enumerate(panel.folds):
+        index = np.flatnonzero(which == number)
+        if not len(index):
+            continue
+        views = panel.enriched(number, base.take(index))
+        share = fold.shares(scores.p_values[index])[:, :-1]
+        order = np.argsort(-share, axis=1, kind="stable")[:, :most]
+        drivers = _drivers(panel, number, views, scores.faults)
+        for column, name in enumerate(panel.names):
+            rows = np.flatnonzero((order == column).any(axis=1))
+            if not len(rows):
+                continue
+            sentences = _sentences(fold.scorers[name], name, views.take(rows), scores.faults)
+            for row, why in zip(rows.tolist(), sentences, strict=True):
+                raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
+                said[index[row]].append(
+                    (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
+                )
+        for row, columns in zip(index.tolist(), order.tolist(), strict=True):
+            rank = {panel.names[column]: place for place, column in enumerate(columns)}
+            said[row].sort(key=lambda item: rank[item[0]])
+    for row in np.flatnonzero(panel.unknown(base)).tolist():
+        said[row].insert(0, ("label", 1.0, SMALLEST_P, _stranger(panel, frame[row])))
+    return said
+
+
+def _stranger(panel: Panel, record: pl.DataFrame) -> str:
+    value = None if panel.label is None else record[panel.label][0]
+    known = "trusted record" if panel.null_kind == "trusted" else "record of those the detectors were fitted on"
+    return "it has no label" if value is None else f"its label {str(value)[:60]!r} occurs in no {known}"
+
+
+def _drivers(panel: Panel, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
+    """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
+    words: dict[str, list[str]] = {}
+    scorer = panel.folds[number].scorers.get("mahalanobis")
+    if isinstance(scorer, FrameScorer):
+        sentences = _sentences(scorer, "mahalanobis", views, faults)
+        said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in sentences]
+        learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
+        words.update({d.name: said for d in panel.detectors if learnt & set(d.reads)})
+    if panel.probe is not None and panel.encoder.columns:
+        pulls = [_pulling(pull, views.names["features"]) for pull in _saliency(panel, number, views)]
+        words.update({d.name: pulls for d in panel.detectors if {"logits", "gradient_norms"} & set(d.reads)})
+    return words
+
+
+def _saliency(panel: Panel, number: int, views: Views) -> NDArray[np.float32]:
+    if panel.probe is None:
+        raise ValueError("there is no probe")
+    return panel.probe.saliency(number, views["features"], views.labels)
+
+
+def _pulling(pull: NDArray[np.float32], names: tuple[str, ...]) -> str:
+    """Words for the columns that speak against the label, by input times gradient."""
+    totals: dict[str, float] = {}
+    for name, value in zip(names, pull.tolist(), strict=True):
+        totals[name] = totals.get(name, 0.0) + value
+    top = [name for name in sorted(totals, key=lambda n: -totals[n])[:3] if totals[name] > 0]
+    return f"; against the label speak {', '.join(top) or 'no single column'}"
+
+
+def _explained(scorer: Scorer, views: Views) -> list[str]:
+    said = [str(text) for text in scorer.explain(views)]
+    if len(said) != len(views):
+        raise ValueError(f"it gave {len(said)} sentences for {len(views)} records")
+    return said
+
+
+def _sentences(scorer: Scorer, name: str, views: Views, faults: dict[str, str]) -> list[str]:
+    """One sentence per record; where the detector fails, one that says so."""
+    if name in faults and not faults[name].startswith(_UNEXPLAINED):
+        return [f"it failed ({faults[name]}), and a missing score counts as the most suspicious"] * len(views)
+    try:
+        return _explained(scorer, views)
+    except Exception as error:  # noqa: BLE001  the verdict stands without its explanation
+        faults[name] = _UNEXPLAINED + complaint(error)
+        return [f"the explanation failed ({complaint(error)})"] * len(views)
