@@ -51,7 +51,6 @@ def hide_tracebacks() -> None:
 
     The run's own log at the API keeps them.
     """
-
     import prefect.main  # noqa: F401  it sets the console up, and would do so again if it came later
 
     def plain(record: logging.LogRecord) -> bool:
