@@ -85,7 +85,7 @@ def test_a_refused_input_fails_the_run_with_our_sentence_and_is_not_tried_again(
 
 @pytest.mark.prefect
 @pytest.mark.filterwarnings("ignore")  # as above
-def test_two_batches_of_a_data_set_at_once_take_turns_from_the_very_first(
+def test_two_batches_of_a_data_set_at_once_take_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: None
 ) -> None:
     from lazaretto.pipelines import flows
