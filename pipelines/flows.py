@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -156,18 +157,21 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
 
 
 def serve_nightly(workspace: Path, cron: str) -> None:
-    """Serve the nightly flow on a schedule, and ingest for runs asked for, until interrupted."""
-    from prefect import serve
+    """Serve the nightly flow on a schedule, and ingest for runs asked for, until interrupted.
 
-    shared = {"workspace": str(workspace.resolve())}
-    night = nightly_flow.to_deployment(name="nightly", cron=cron, parameters=shared, tags=TAGS, concurrency_limit=1)
-    one = ingest_flow.to_deployment(name="ingest", parameters={**shared, "dataset": ""}, tags=TAGS)
+    The schedule stays, however this process ends: nights missed meanwhile run, one by one, when it is served again.
+    """
+    from prefect import serve
+    from prefect.types.entrypoint import EntrypointType
+
+    # Not the names of prefect.yaml: a deployment of the same name would keep its work pool and be served by nobody.
+    shared: dict[str, Any] = {"name": "served", "tags": TAGS, "entrypoint_type": EntrypointType.MODULE_PATH}
+    place = {"workspace": str(workspace.resolve())}
+    night = nightly_flow.to_deployment(cron=cron, parameters=place, concurrency_limit=1, **shared)
+    one = ingest_flow.to_deployment(parameters={**place, "dataset": ""}, **shared)
     if isinstance(night, Coroutine) or isinstance(one, Coroutine):
         raise LazarettoError("serve was called from a running event loop", hint="call it from plain code")
-    serve(
-        night,
-        one,
-        pause_on_shutdown=False,
-        print_starting_message=True,
-        limit=1,
-    )
+    with warnings.catch_warnings():
+        # Prefect's own at SIGTERM: it does not await its stop there, and stops all the same.
+        warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
+        serve(night, one, pause_on_shutdown=False, print_starting_message=True, limit=1)
