@@ -93,12 +93,11 @@ def fit_panel(
     """
     clock = _Clock()
     everything = sample if trusted is None else pl.concat([sample, trusted])
-    encoder = Encoder.fit(everything, contract, seed, device)
+    encoder, arrays, names = Encoder.fit(everything, contract, seed, device)
     label = contract.label if _is_class(everything, contract) else None
     # A label that no trusted record has is nobody's to vouch for: it is unknown, and that is suspicious.
     vouched = everything if trusted is None else trusted
     classes = tuple(sorted(vouched[label].cast(pl.String).drop_nulls().unique().to_list())) if label else ()
-    arrays, names = encoder.encode(everything)
     labels = encode_labels(everything, label, classes)
     base = Views(record_keys(everything, seed), labels, arrays, names, classes)
     clock.lap("views")

@@ -84,26 +84,24 @@ class TriggerMiner:
 
     def summarise(self, views: Views) -> TokenCounts:
         """Count every token of every record with a known label."""
-        classes = len(views.classes)
-        tables = np.zeros((3, self.buckets * classes), dtype=np.int64)
+        from scipy.sparse import csr_array
+
+        classes = np.arange(len(views.classes))
         tokens = _slots(views["tokens"], self.buckets)
-        votes = _votes(views, self.votes, self.smoothing)
-        known = views.labels != UNKNOWN_LABEL
-        for label in range(classes):
-            share = votes[:, label]
-            weights = (
-                _UNIT * (known & (views.labels == label)),
-                np.rint(_UNIT * share) * known,
-                np.rint(_UNIT * share * (1 - share)) * known,
-            )
-            for table, weight in zip(tables, weights, strict=True):
-                rows = np.flatnonzero(weight)
-                slots = tokens[rows].ravel().astype(np.int64)
-                repeated = np.repeat(weight[rows], tokens.shape[1])
-                added = np.bincount(slots, weights=repeated, minlength=self.buckets)
-                table[label::classes] += added.astype(np.int64)
-        shaped = tables.reshape(3, self.buckets, classes)
-        return TokenCounts(shaped[0], shaped[1], shaped[2], views.classes, views.names.get("tokens", ()))
+        rows, wide = tokens.shape
+        # (buckets, rows): how often each record has each token.
+        carried = csr_array(
+            (np.ones(tokens.size, dtype=np.int64), tokens.ravel(), np.arange(rows + 1, dtype=np.int64) * wide),
+            shape=(rows, self.buckets),
+        ).T
+        share = _votes(views, self.votes, self.smoothing)
+        known = (views.labels != UNKNOWN_LABEL)[:, None]
+        own = _UNIT * (views.labels[:, None] == classes)
+        observed, expected, variance = (
+            np.asarray(carried @ (np.rint(weight) * known).astype(np.int64))
+            for weight in (own, _UNIT * share, _UNIT * share * (1 - share))
+        )
+        return TokenCounts(observed, expected, variance, views.classes, views.names.get("tokens", ()))
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
         """Standardise the residual lifts."""

@@ -58,8 +58,10 @@ class Encoder:
     device: torch.device
 
     @classmethod
-    def fit(cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device) -> Encoder:
-        """Fit on a frame of canonical records."""
+    def fit(
+        cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device
+    ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
+        """Fit on a frame of canonical records; gives the encoder and what `encode` says of the same frame."""
         from lazaretto.detectors.views.texts import Texts
 
         rng = np.random.default_rng(seed)
@@ -83,18 +85,25 @@ class Encoder:
             else:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
         draft = cls(columns, texts, images, vectors, None, device)
-        features = draft._features(frame, draft._pixels(frame))
+        pixels = draft._pixels(frame)
+        features = draft._features(frame, pixels)
         if features.shape[1] <= _COMPACT:
-            return draft
+            return draft, *draft._views(frame, pixels, features)
         from sklearn.utils.extmath import randomized_svd
 
-        _, _, axes = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
-        return cls(columns, texts, images, vectors, np.ascontiguousarray(axes.T, dtype=np.float32), device)
+        _, _, turned = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
+        axes = np.ascontiguousarray(turned.T, dtype=np.float32)
+        encoder = cls(columns, texts, images, vectors, axes, device)
+        return encoder, *encoder._views(frame, pixels, features)
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
         pixels = self._pixels(frame)
-        features = self._features(frame, pixels)
+        return self._views(frame, pixels, self._features(frame, pixels))
+
+    def _views(
+        self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]], features: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         compact = features if self.axes is None else features @ self.axes
         named = self._feature_names()
         arrays: dict[str, NDArray[np.generic]] = {

@@ -57,7 +57,7 @@ class Images:
 
         side, channels = _common_shape(values)
         pixels = decode(values, side, channels)
-        few = pixels[rng.permutation(len(pixels))[:2000]]
+        few = pixels[rng.permutation(len(pixels))[:500]]
         patches = _patches(_tensor(few, device)).reshape(-1, channels * _PATCH**2)
         patches = patches[torch.as_tensor(rng.permutation(len(patches))[:40_000], device=device)]
         textured = patches[patches.std(dim=1) > 0.05]  # noqa: PLR2004  a flat patch is no filter
