@@ -1,7 +1,10 @@
 """How much of each attack is caught, and how much clean data is held: the product itself, on real data.
 
     make bench-detection
-    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--out docs]
+    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--out docs] [--record FILE]
+
+With --record, every run is appended to a file, and what is in it already is not run again: an interrupted measurement
+goes on, and two processes share the work (--dataset). Remove the file after a change to the code.
 
 Every run goes through `lazaretto scan`'s own code, from a file on disk to its verdicts. A seed draws the trusted set
 (1,000 records), the batch and the poison. Development used seeds 100 and up; what is reported uses 0, 1, 2, ...
@@ -139,6 +142,24 @@ def measure(pool: pl.DataFrame, contract: Contract, attack: tuple[str, Attack], 
     )
 
 
+def recorded(path: Path | None) -> dict[tuple[str, str, str, int], Run]:
+    """The runs of an earlier, perhaps interrupted, measurement."""
+    if path is None or not path.exists():
+        return {}
+    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
+    return {(run.data, run.attack, run.null, run.seed): run for run in runs}
+
+
+def record(run: Run, path: Path | None) -> None:
+    """Print a run, and append it to the record."""
+    line = json.dumps(asdict(run))
+    print(line, flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(line + "\n")
+
+
 def pools(data: Path | None) -> dict[str, tuple[pl.DataFrame, Contract, dict[str, Attack]]]:
     """Data set -> all its clean records, its contract, its attacks."""
     contracts = {name: load_contract(SAMPLES / "contracts" / f"{name}.yaml") for name in ("fashion", "flights")}
@@ -216,18 +237,23 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
     parser.add_argument("--dataset", choices=["fashion", "flights"], help="only this one")
     parser.add_argument("--null", choices=["trusted", "estimated"], help="only with, or only without a trusted set")
+    parser.add_argument("--record", type=Path, help="append every run here, and do not repeat those in it")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     given = parser.parse_args()
     seeds, clean_seeds = (1, 1) if given.short else (given.seeds, 2 * given.seeds)
+    done = recorded(given.record)
     runs: list[Run] = []
     for dataset, (pool, contract, attacks) in pools(given.data).items():
         if given.dataset not in (None, dataset):
             continue
         for name, attack in {"clean": clean, **attacks}.items():
-            for trusted in [null == "trusted" for null in ([given.null] if given.null else ["trusted", "estimated"])]:
+            for null in [given.null] if given.null else ["trusted", "estimated"]:
                 for seed in range(given.first_seed, given.first_seed + (clean_seeds if name == "clean" else seeds)):
-                    runs.append(measure(pool, contract, (name, attack), seed=seed, trusted=trusted))
-                    print(json.dumps(asdict(runs[-1])), flush=True)
+                    run = done.get((contract.dataset, name, null, seed)) or measure(
+                        pool, contract, (name, attack), seed=seed, trusted=null == "trusted"
+                    )
+                    runs.append(run)
+                    record(run, given.record if (contract.dataset, name, null, seed) not in done else None)
     print(machine(), table(runs), sep="\n\n")
     if given.short:
         return
