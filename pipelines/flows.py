@@ -48,9 +48,10 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401  
 def ingest_batch(workspace: str, dataset: str, files: Sequence[str], seed: int, device: str) -> IngestResult:
     """Everything from snapshot to checkpoint, as one task: the engine's own journal makes it safe to run again."""
     logger = get_run_logger()
-    with alone(dataset):
+    place = find_workspace(workspace)
+    with alone(place.id, dataset):
         return ingest(
-            find_workspace(workspace),
+            place,
             files,
             dataset,
             judge=scan_judge(seed, device),

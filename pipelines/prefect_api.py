@@ -21,7 +21,7 @@ TAGS = ["lazaretto"]
 LEASE_SECONDS = 120
 """A killed run's place is free again after this long at most; a living one renews it in time, however long it takes."""
 PATIENCE_SECONDS = 3600
-_LIMIT = "lazaretto-{dataset}"
+_LIMIT = "lazaretto-{workspace}-{dataset}"
 """Name of the concurrency limit that lets one batch of a data set through at a time, on any worker."""
 _API_SECONDS = 10
 
@@ -63,13 +63,13 @@ def hide_tracebacks() -> None:
 
 
 @contextmanager
-def alone(dataset: str) -> Iterator[None]:
-    """Wait for this data set's turn, and keep it.
+def alone(workspace: str, dataset: str) -> Iterator[None]:
+    """Wait for the turn of this data set of the workspace with that id, and keep it.
 
     Raises:
         UsageError: It did not come.
     """
-    name = _LIMIT.format(dataset=dataset)
+    name = _LIMIT.format(workspace=workspace, dataset=dataset)
     # An absent limit would limit nothing. Two runs may make it at once; either's will do.
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.upsert_global_concurrency_limit_by_name(name, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 OUTPUTS = ("verdicts.parquet", "report.html", "evidence.parquet", "rejects.parquet", SUMMARY)
 """What is left in the folder, in the order it comes there; everything else was needed only on the way."""
+_SCRATCH = ".scan-"
+"""Begins the name of a scan's scratch folder; the number of its process comes next."""
 
 
 def scan_files(
@@ -61,13 +64,32 @@ def scan_files(
 def _scan(
     paths: Sequence[str], contract: Contract, out: Path, options: Options, on_step: OnStep, on_rows: OnRows
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix=".scan-", dir=out) as name:
+    _sweep(out)
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", dir=out) as name:
         work = Path(name)
         judged = judge(paths, contract, work, options, on_step=on_step, on_rows=on_rows)
         on_step("report")
         render_report(work, contract)
         _put(work, out)
     return judged.summary
+
+
+def _sweep(out: Path) -> None:
+    """Remove what scans left behind that were killed: a copy of their input among other things."""
+    for left in out.glob(f"{_SCRATCH}*-*"):
+        process = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _put(work: Path, out: Path) -> None:

@@ -64,8 +64,12 @@ def test_the_command_alone_shows_what_there_is(
     assert run("--help", monkeypatch) == 0
 
 
-@pytest.mark.parametrize("step", ["parse", "validate", "decide"])
-def test_ctrl_c_leaves_nothing_half_written(step: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("step", "number"), [("parse", signal.SIGINT), ("validate", signal.SIGTERM), ("decide", signal.SIGINT)]
+)
+def test_ctrl_c_or_a_stopped_service_leaves_nothing_half_written(
+    step: str, number: signal.Signals, tmp_path: Path
+) -> None:
     (tmp_path / "d.csv").write_text("id,x\n" + "".join(f"r{i},{i}\n" for i in range(20)))
     (tmp_path / "c.yaml").write_text("dataset: d\nid: id\ncolumns: {id: {type: category}, x: {type: number}}\n")
     # The process tells when it is there, and goes on working: the signal comes from outside, as from a terminal.
@@ -83,7 +87,7 @@ def test_ctrl_c_leaves_nothing_half_written(step: str, tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, text=True, **pipes) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == f"{step}\n"
-        os.killpg(child.pid, signal.SIGINT)
+        os.killpg(child.pid, number)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 130
     assert said.splitlines()[0] == "error: interrupted"

@@ -153,6 +153,7 @@ def test_a_fault_in_a_column_says_what_and_where(column: str, fault: str) -> Non
         ("{label: x, columns: {x: {type: category}}}", "no column is left to judge"),
         ("expectations: [{tpe: 1}]", "an expectation needs 'type'"),
         ("policy: {fdr: 2}", "policy.fdr is 2: input should be less than 1"),
+        ("policy: {probe: resnet}", "must be 'auto', the only probe there is, not 'resnet'"),
         ("policy: {false_quarantine_rte: 0.1}", "did you mean 'false_quarantine_rate'?"),
         ("policy: {min_records: 5, max_records: 4}", "policy: min_records 5 is greater than max_records 4"),
         ("policy: {detectors: all}", "policy.detectors: must be 'default' or a list of detector names, not 'all'"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -114,6 +117,16 @@ def test_a_summary_is_there_only_beside_the_outputs_it_tells_of(
     assert order == [False, False]
     assert sorted(path.name for path in out.iterdir()) == sorted(set(OUTPUTS) - {SUMMARY})
     assert pl.read_parquet(out / "verdicts.parquet").height == 30
+
+
+def test_what_a_killed_scan_left_behind_is_swept_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    for name in (f".scan-{ended.pid}-x", f".scan-{os.getpid()}-x", ".scan-notes"):
+        (out / name).mkdir(parents=True)
+    scan_files(written(tmp_path, 20), parse_contract(CONTRACT, "c.yaml"), out, Options())
+    assert {path.name for path in out.glob(".scan-*")} == {f".scan-{os.getpid()}-x", ".scan-notes"}
 
 
 def test_what_other_libraries_make_of_a_full_disk_is_recognised(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,6 +109,7 @@ def main() -> None:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     # Accepted anywhere on the line: the person who needs it has just seen the command fail.
     arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         # Not standalone: what is wrong with the line itself is then raised, to be said like any other error.
         code = app(args=arguments, prog_name="lazaretto", standalone_mode=False) or 0
@@ -121,6 +123,11 @@ def main() -> None:
     if code == Interrupted.exit_code:  # Typer catches Ctrl-C and returns the same number
         _fail(Interrupted(), as_json=as_json)
     sys.exit(code)
+
+
+def _as_interrupt(_number: int, _frame: object) -> None:
+    """A service that is stopped cleans up like a person's Ctrl-C does; SIGTERM alone would leave scratch files."""
+    raise KeyboardInterrupt
 
 
 class _LineError(UsageError):

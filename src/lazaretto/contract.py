@@ -68,6 +68,12 @@ def _detectors(value: object) -> object:
     return value
 
 
+def _probe(value: object) -> object:
+    if value != "auto":
+        raise _fault("type", f"must be 'auto', the only probe there is, not {value!r}")
+    return value
+
+
 # A union would be answered with one message per branch: the readers above give a single one.
 Bound = Annotated[int | float | None, BeforeValidator(_number)]
 Detectors = Annotated[Literal["default"] | Annotated[tuple[str, ...], Field(strict=False)], BeforeValidator(_detectors)]
@@ -125,7 +131,7 @@ class Policy(_Frozen):
     fdr: Rate = 0.1
     """False discovery rate of the ranked list an analyst reviews."""
     detectors: Detectors = "default"
-    probe: Name = "auto"
+    probe: Annotated[Literal["auto"], BeforeValidator(_probe)] = "auto"
     min_records: Annotated[int | None, Field(ge=0)] = None
     """A batch with fewer records is held."""
     max_records: Annotated[int | None, Field(ge=0)] = None
