@@ -93,7 +93,10 @@ class PyodScorer:
         model.fit(values)
         centre = np.median(values, axis=0)
         scale = 1.4826 * np.median(np.abs(values - centre), axis=0)
-        return cls(model, view, rows.names[view], centre, np.maximum(scale, values.std(axis=0) * 0.1 + 1e-9), says)
+        # Most of a one-hot column is its median: its own deviation says more, and a constant has none at all.
+        deviation = values.std(axis=0)
+        scale = np.where(scale > 0.1 * deviation, scale, np.where(deviation > 0, deviation, 1.0))
+        return cls(model, view, rows.names[view], centre, scale, says)
 
     def score(self, views: Views) -> NDArray[np.float64]:
         """(rows,) PyOD decision scores; NaN where the view is not finite."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _FALLBACK_CLASSES = 20
-_ID = re.compile(r"(^|_)(id|uuid|guid|key|record_id|sample_id|example_id)$", re.IGNORECASE)
+_ID = re.compile(r"(^|_)(id|uuid|guid|key|no|nr|ref|reference|serial)$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
 _LABELS = ("label", "labels", "target", "class", "y", "outcome", "late", "category", "sentiment", "is_spam", "is_fraud")
 _LABEL_PARTS = re.compile(r"(^|_)(label|target|class|category)(_|$)|^is_", re.IGNORECASE)

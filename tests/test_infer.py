@@ -131,6 +131,11 @@ def test_an_id_whose_values_repeat_is_no_id(tmp_path: Path) -> None:
     assert inferred(write(frame, tmp_path / "t.csv")).id is None
 
 
+def test_a_number_of_an_order_whose_values_never_repeat_is_its_id(tmp_path: Path) -> None:
+    frame = table().rename({"flight_id": "order_no"})
+    assert inferred(write(frame, tmp_path / "t.csv")).id == "order_no"
+
+
 def test_the_last_column_with_few_values_is_guessed_to_be_the_label_and_called_a_guess(tmp_path: Path) -> None:
     frame = table().select("distance", "carrier", pl.col("late").alias("came"))
     text = infer([write(frame, tmp_path / "t.csv")])
