@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from lazaretto.contract import load_contract
-from lazaretto.errors import ContractError, UsageError
+from lazaretto.errors import ContractError, IntegrityViolated, UsageError
 from lazaretto.keys import master_key
 from lazaretto.ledger import open_ledger
+from lazaretto.pipelines.record import case_id
 from lazaretto.quarantine import Identity, Quarantined
 from lazaretto.records import DIGEST, RECORD_ID, ROW
 from lazaretto.tables import FINAL, BatchRow, CaseRow, DecisionRow
@@ -166,6 +167,9 @@ def cases_by_id(session: Session, ids: Sequence[str]) -> list[CaseRow]:
     for case in ids:
         if case not in found:
             raise UsageError(f"there is no case {case}", hint="lazaretto review list shows them")
+        if case != case_id(found[case].batch_id, found[case].row):
+            # Or a release would admit another record than the one that was looked at.
+            raise IntegrityViolated(f"case {case} was made to point at another record", hint="run lazaretto verify")
     return [found[case] for case in ids]
 
 

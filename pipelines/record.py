@@ -18,6 +18,7 @@ from lazaretto.records import ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -95,6 +96,12 @@ def _record_batch(session: Session, workspace: Workspace, plan: Plan, attestatio
     action = "batch.held" if plan.kind == "hold" else "batch.admitted"
     detail = {"counts": plan.counts, "digests": plan.digests, **_published(attestation)}
     append_audit(session, audit_entry(plan, action, plan.batch, detail))
+
+
+def filed(case: Mapping[str, Any]) -> str:
+    """A digest of what a case is about: the record it stands for, and everything an analyst is shown of it."""
+    names = (ROW, "record_id", "suspicion", "p_value", "q_value", "evidence", "reasons")
+    return hashlib.sha256(json.dumps([case[name] for name in names]).encode()).hexdigest()
 
 
 def read_cases(folder: Path, digests: dict[str, str]) -> pl.DataFrame:

@@ -16,16 +16,16 @@ from lazaretto.errors import IntegrityViolated
 from lazaretto.gatekeeper import check_store
 from lazaretto.keys import AUDIT, public_key
 from lazaretto.ledger import open_ledger, read_audit
-from lazaretto.pipelines.account import EVIDENCE, VERDICTS
 from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.publish import read_chain
+from lazaretto.pipelines.record import case_id, filed, read_cases
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
-from lazaretto.records import OnRows, OnStep, no_rows, no_step
+from lazaretto.records import ROW, OnRows, OnStep, no_rows, no_step
 from lazaretto.table import LOG
 from lazaretto.tables import BatchRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -172,19 +172,26 @@ class _Check:
 
     def _quarantine(self, name: str, books: Books) -> None:
         for row in books.batches:
-            self.findings += self._batch(name, row)
+            self.findings += self._batch(name, row, books.cases.get(row.id, {}))
         known = {row.id for row in books.batches}
         folder = self.workspace.quarantine(name, "any").parent
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name not in known:
                 self.findings.append(f"{path} lies in quarantine but the ledger does not know it")
 
-    def _batch(self, name: str, row: BatchRow) -> Iterator[str]:
-        digests = json.loads(row.digests)
-        for file, key in ((VERDICTS, "verdicts"), (EVIDENCE, "evidence")):
-            path = self.workspace.batch(row.id) / file
-            if _sha256(path) != digests.get(key):
-                yield f"{path} is not what was judged"
+    def _batch(self, name: str, row: BatchRow, cases: Mapping[str, str]) -> Iterator[str]:
+        try:
+            digests = dict(json.loads(row.digests))
+            found = read_cases(self.workspace.batch(row.id), digests)
+        except IntegrityViolated as fault:
+            yield fault.message
+        except (ValueError, TypeError, KeyError):
+            yield f"the ledger's digests of batch {row.id} cannot be read"
+            return
+        else:
+            judged = {case_id(row.id, case[ROW]): filed(case) for case in found.iter_rows(named=True)}
+            for case in sorted(case for case, digest in cases.items() if judged.get(case) != digest):
+                yield f"case {case} is not what was judged: its record or its evidence was changed in the ledger"
         try:
             quarantined = open_quarantine(self.workspace, name, row.id)
         except IntegrityViolated as fault:
@@ -193,8 +200,8 @@ class _Check:
         self.quarantined += 1
         if quarantined.digest != digests.get("quarantine"):
             yield f"the quarantine {quarantined.folder} is not the one that was sealed for {row.id}"
-        found = (quarantined.manifest.records, quarantined.manifest.rejects)
-        if found != (row.quarantined, row.rejected):
+        held = (quarantined.manifest.records, quarantined.manifest.rejects)
+        if held != (row.quarantined, row.rejected):
             yield f"the quarantine {quarantined.folder} does not hold what the ledger says of {row.id}"
         yield from quarantined.check()
 

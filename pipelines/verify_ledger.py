@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from lazaretto.pipelines.record import filed
+from lazaretto.records import ROW
 from lazaretto.tables import FINAL, BatchRow, CaseRow, DecisionRow, DiscardRow, RunRow
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ class Books:
     batches: tuple[BatchRow, ...]
     states: dict[str, str]
     """Case -> state."""
-    cases: dict[str, int]
-    """Batch -> number of cases."""
+    cases: dict[str, dict[str, str]]
+    """Batch -> case -> digest of what it is about; empty where that cannot be read."""
     decisions: tuple[DecisionRow, ...]
     """Those that decide, in order."""
     runs: frozenset[tuple[str, int, str]]
@@ -41,19 +43,33 @@ class Books:
 def read_books(session: Session, dataset: str) -> Books:
     """Everything the ledger says about a data set."""
     mine = select(BatchRow).where(BatchRow.dataset == dataset).order_by(BatchRow.ingested_at, BatchRow.id)
-    cases = select(CaseRow.id, CaseRow.batch_id, CaseRow.state).where(CaseRow.dataset == dataset)
-    found = list(session.execute(cases))
+    states: dict[str, str] = {}
+    cases: dict[str, dict[str, str]] = {}
+    for case in session.scalars(select(CaseRow).where(CaseRow.dataset == dataset).execution_options(yield_per=5_000)):
+        states[case.id] = case.state
+        cases.setdefault(case.batch_id, {})[case.id] = _filed(case)
+        session.expunge(case)  # a million cases are not kept, only their digests
     decided = select(DecisionRow).join(BatchRow).where(BatchRow.dataset == dataset, DecisionRow.action.in_(FINAL))
     runs = session.execute(select(RunRow.run, RunRow.version, RunRow.attestation).where(RunRow.dataset == dataset))
     discards = session.scalar(select(func.count()).select_from(DiscardRow).where(DiscardRow.dataset == dataset))
     return Books(
         batches=tuple(session.scalars(mine)),
-        states={case: state for case, _, state in found},
-        cases=dict(Counter(batch for _, batch, _ in found)),
+        states=states,
+        cases=cases,
         decisions=tuple(session.scalars(decided.order_by(DecisionRow.id))),
         runs=frozenset((run, version, digest) for run, version, digest in runs),
         discards=discards or 0,
     )
+
+
+def _filed(case: CaseRow) -> str:
+    names = ("record_id", "suspicion", "p_value", "q_value", "evidence")
+    try:
+        return filed(
+            {**{name: getattr(case, name) for name in names}, ROW: case.row, "reasons": json.loads(case.reasons)}
+        )
+    except ValueError:
+        return ""
 
 
 def ledger_findings(books: Books, chain: Chain, entries: list[Entry]) -> Iterator[str]:
@@ -89,13 +105,13 @@ def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
         counts = {name: getattr(row, name) for name in entry.detail["counts"]}
         same = (
             counts == entry.detail["counts"]
-            and json.loads(row.digests) == entry.detail["digests"]
+            and row.digests == json.dumps(entry.detail["digests"], sort_keys=True)
             and (row.version, row.epoch) == (entry.detail.get("version"), entry.detail.get("epoch"))
         )
         if not same:
             yield f"the ledger's account of batch {row.id} is not the one the audit log tells"
-        if books.cases.get(row.id, 0) != row.suspects:
-            yield f"batch {row.id} has {books.cases.get(row.id, 0)} cases where it had {row.suspects}"
+        if len(books.cases.get(row.id, ())) != row.suspects:
+            yield f"batch {row.id} has {len(books.cases.get(row.id, ()))} cases where it had {row.suspects}"
     for batch in told:
         yield f"batch {batch} is in the audit log but gone from the ledger"
 

@@ -55,6 +55,31 @@ def found(workspace: Workspace) -> str:
     return "\n".join(result.findings)
 
 
+@pytest.mark.parametrize(
+    "change", ["row = row + 1000", "p_value = 0.9", "evidence = '[]'", "reasons = '['", "record_id = 'zz'"]
+)
+def test_a_case_that_was_made_to_say_something_else_is_found(change: str, full: Workspace) -> None:
+    case = list_cases(full)[0].id
+    with open_ledger(full) as ledger, ledger.writing() as session:
+        session.execute(text(f"UPDATE cases SET {change} WHERE id = :case"), {"case": case})  # noqa: S608  ours
+    assert f"case {case} is not what was judged" in found(full)
+
+
+def test_a_case_that_points_at_another_record_is_not_released(full: Workspace) -> None:
+    case = list_cases(full)[0].id
+    with open_ledger(full) as ledger, ledger.writing() as session:
+        session.execute(text("UPDATE cases SET row = row + 1000 WHERE id = :case"), {"case": case})
+    with pytest.raises(IntegrityViolated, match="another record"):
+        release(full, [case], SAID, check=no_fault)
+
+
+@pytest.mark.parametrize("digests", ["[]", "x", "{}"])
+def test_digests_of_a_batch_that_cannot_be_read_are_found(digests: str, full: Workspace) -> None:
+    with open_ledger(full) as ledger, ledger.writing() as session:
+        session.execute(text("UPDATE batches SET digests = :said"), {"said": digests})
+    assert "cannot be read" in found(full)
+
+
 def test_a_sound_workspace_is_found_sound(full: Workspace) -> None:
     steps: list[str] = []
     result = verify(full, on_step=steps.append)

@@ -168,7 +168,7 @@ def unseal(path: Path, payload_type: str, key: Ed25519PublicKey) -> bytes:
         raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
     except VerificationError as error:
         raise IntegrityViolated(f"{path} is not signed with the publisher's key") from error
-    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
         raise IntegrityViolated(f"{path} is no signed envelope") from error
     if envelope.payload_type != payload_type:
         raise IntegrityViolated(f"{path} is a signed {envelope.payload_type!r}, not a {payload_type!r}")

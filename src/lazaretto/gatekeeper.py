@@ -129,7 +129,11 @@ def check_store(workspace: Workspace, chain: Chain) -> None:
         what = "was never attested" if name in found else "is missing"
         raise IntegrityViolated(f"commit {name} of the store {folder} {what}", hint=_HINT)
     for name, sha256 in expected.items():
-        if hashlib.sha256((log / name).read_bytes()).hexdigest() != sha256:
+        try:
+            same = hashlib.sha256((log / name).read_bytes()).hexdigest() == sha256
+        except OSError as error:
+            raise IntegrityViolated(f"{log / name} cannot be read: {error.strerror}", hint=_HINT) from error
+        if not same:
             raise IntegrityViolated(f"commit {name} of the store {folder} was altered", hint=_HINT)
     _check_active(workspace, chain, head)
 

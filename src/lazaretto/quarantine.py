@@ -323,5 +323,5 @@ def _unwrap(path: Path, identity: Identity, master: bytes) -> bytes:
         return AESGCM(master).decrypt(nonce, wrapped, identity.associated_data)
     except FileNotFoundError:
         raise IntegrityViolated(f"the key of {identity.batch} is gone: its quarantine cannot be read again") from None
-    except (OSError, ValueError, KeyError, TypeError, InvalidTag) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidTag) as error:
         raise IntegrityViolated(f"the key {path} was altered, or was made with another master key") from error
