@@ -119,7 +119,7 @@ def fit_panel(
     for number, views in enumerate(judged):
         crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
         failed.update(broken)
-    done = _able_calibrated(panel, crossed, which, drawn.is_reference, drawn.calibration)
+    done = _able_calibrated(panel, crossed, drawn)
     clock.lap("calibration")
     return done
 
@@ -180,16 +180,12 @@ def _fit_folds(
     return tuple(folds), judged, failed
 
 
-def _able_calibrated(
-    panel: Panel,
-    crossed: NDArray[np.float64],
-    which: NDArray[np.int64],
-    is_reference: NDArray[np.bool_],
-    calibration: Views | None,
-) -> Panel:
+def _able_calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Panel:
     """The panel calibrated without the detectors that failed or fail now; uncalibrated if that leaves none."""
     names = panel.names
-    sources = [is_reference] if is_reference.any() else [which != number for number in range(len(panel.folds))]
+    sources = [drawn.which != number for number in range(drawn.folds)]
+    if drawn.is_reference.any():
+        sources = [drawn.is_reference]
     failed = {**_silent(crossed, names, sources), **panel.failed}
     while True:
         able = tuple(detector for detector in panel.detectors if detector.name not in failed)
@@ -198,7 +194,7 @@ def _able_calibrated(
             return panel
         try:
             scores = crossed[:, [names.index(name) for name in panel.names]]
-            return _calibrated(panel, scores, which, is_reference, calibration)
+            return _calibrated(panel, scores, drawn)
         except DetectorsFailed as broken:
             failed = {**failed, **broken.faults}
 
@@ -214,14 +210,9 @@ def _silent(crossed: NDArray[np.float64], names: Sequence[str], sources: Sequenc
     }
 
 
-def _calibrated(
-    panel: Panel,
-    crossed: NDArray[np.float64],
-    which: NDArray[np.int64],
-    is_reference: NDArray[np.bool_],
-    calibration: Views | None,
-) -> Panel:
+def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Panel:
     """Tails and fusion of each fold from the other folds' cross-fitted scores; then the null."""
+    which, is_reference, calibration = drawn.which, drawn.is_reference, drawn.calibration
     folds = []
     suspicion = np.empty(len(crossed))
     for number, fold in enumerate(panel.folds):
