@@ -30,6 +30,9 @@ _SOURCES = (
 def infer(paths: Sequence[str | Path], *, dataset: str | None = None) -> str:
     """A contract for files, as YAML with comments, under which the very same files pass.
 
+    All but the records that a comment counts: those that could not be taken apart, and those with a few dirty values in
+    a column of numbers, truth values or timestamps.
+
     Args:
         paths: Files, folders and globs, read once in full.
         dataset: Name of the data set; by default the first file's.
