@@ -94,7 +94,23 @@ def json_rows(batch: Any) -> list[bytes]:  # noqa: ANN401  pyarrow ships no type
     except UnicodeDecodeError:
         columns = [_as_bytes(column) if _word(column.type) == "text" else column for column in batch.columns]
         rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    except (OverflowError, ValueError):  # a time that Python has no word for: all times as numbers
+        columns = [column.cast(_numeric(column.type)) for column in batch.columns]
+        rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
     return [json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8", "backslashreplace") for row in rows]
+
+
+def _numeric(kind: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
+    """A type with whole numbers in place of dates and times, however deep they lie."""
+    if types.is_temporal(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()  # noqa: PLR2004  the widths of Arrow's times
+    if types.is_list(kind):
+        return pa.list_(_numeric(kind.value_type))
+    if types.is_large_list(kind):
+        return pa.large_list(_numeric(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _numeric(field.type)) for field in kind])
+    return kind
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.pipelines.images import image_faults
+from lazaretto.pipelines.timestamps import Read, read_timestamps, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,14 +20,7 @@ if TYPE_CHECKING:
 _EXACT_FLOAT = 2.0**53
 """Whole numbers up to here are exact as 64-bit floats."""
 _SHOWN = 60
-_TIMESTAMP = (
-    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
-    r"(?:[Zz]|([+-][0-9]{2}):?([0-9]{2})?)?)?$"
-)
 _TEXT_INTEGER = r"^[+-]?[0-9]+$"
-
-Fault = tuple[pl.Series, str]
-"""A mask over the records (Boolean) and what is wrong where it is true."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def convert(raw: Sequence[pl.Series], name: str, column: Column) -> Converted:
                 continue
             for index in bad.arg_true().to_list():
                 # Bytes say nothing to a reader, so of an image only what is wrong with it is told.
-                shown = "" if column.type == "image" else f"{_shown(part[index], column)} "
+                shown = "" if column.type == "image" else f"{_shown(readable(part, index), column)} "
                 faults.setdefault(index, f"{name}: {shown}{words}")
         values = found if values is None else values.zip_with(values.is_not_null(), found)
     if values is None:
@@ -82,9 +76,6 @@ def _shown(value: object, column: Column) -> str:
         return f"a list of {len(value)}"
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
-
-
-Read = tuple[pl.Series, list[Fault]]
 
 
 def _nulls(raw: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -175,29 +166,6 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def _timestamp(raw: pl.Series, _column: Column) -> Read:
-    utc = pl.Datetime("us", "UTC")
-    if isinstance(raw.dtype, pl.Datetime):
-        aware = raw.dt.replace_time_zone("UTC") if raw.dtype.time_zone is None else raw.dt.convert_time_zone("UTC")
-        return aware.cast(utc), []
-    if raw.dtype == pl.Date:
-        return raw.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), []
-    words = "is not an ISO 8601 timestamp"
-    if raw.dtype != pl.String:
-        return _never(raw, utc, words)
-    parts = raw.to_frame("raw").select(pl.col("raw").str.extract_groups(_TIMESTAMP)).unnest("raw")
-    missing = ("", "00:00", "00", "0", "+00", "00")
-    day, minute, second, fraction, hours, minutes = (
-        part.fill_null(default) if default else part for part, default in zip(parts, missing, strict=True)
-    )
-    fraction = fraction.str.pad_end(6, "0").str.slice(0, 6)  # finer than a microsecond is cut off
-    pieces = pl.DataFrame([day.alias("d"), minute.alias("m"), second.alias("s"), fraction.alias("f")])
-    pieces = pieces.with_columns(hours.alias("h"), minutes.alias("z"))
-    whole = pieces.select(pl.format("{}T{}:{}.{}{}{}", "d", "m", "s", "f", "h", "z")).to_series()
-    values = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.6f%z", time_unit="us", strict=False)
-    return values.cast(utc), [(raw.is_not_null() & values.is_null(), words)]
-
-
 def _vector(raw: pl.Series, column: Column) -> Read:
     dimensions = column.dimensions or 0
     dtype = pl.List(pl.Float32)
@@ -265,7 +233,7 @@ _READERS: dict[str, Callable[[pl.Series, Column], Read]] = {
     "boolean": _boolean,
     "category": _text,
     "text": _text,
-    "timestamp": _timestamp,
+    "timestamp": lambda raw, _column: read_timestamps(raw),
     "vector": _vector,
     "image": _image,
 }

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -19,11 +20,13 @@ from typing import IO, Any
 from lazaretto import errors
 from lazaretto.contract import Contract
 from lazaretto.durable import refusal
-from lazaretto.errors import InputRefused, LazarettoError
+from lazaretto.errors import InputRefused, LazarettoError, first_line, is_panic
 from lazaretto.records import Batch, OnRows, Parsed, SourceFile, no_rows
 
 _GIB = 2**30
 _STATUS = Path("/proc/self/status")
+_LAST_SECONDS = 5.0
+"""How long a child that has closed its output may take to end."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ def parse_confined(
         timer.start()
         try:
             answer = _converse(child, request, on_rows)
+            if answer is None:
+                # It may still be dying of its own; killed now, it would seem to have been stopped from outside.
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(_LAST_SECONDS)
         finally:
             timer.cancel()
             child.kill()
@@ -152,8 +159,15 @@ def main() -> None:
             allowed = f"{request['memory'] / _GIB:.3g} GiB"
             message = f"{request['files'][0]['name']} needs more than the {allowed} of memory a reader may use"
             answer = {"error": "InputRefused", "message": message, "hint": "it unpacks to far more than its size"}
-        except Exception as error:
-            refused = refusal(error, Path(request["into"]))
+        except BaseException as error:
+            if is_panic(error):
+                names = ", ".join(file["name"] for file in request["files"][:3])
+                message = f"the reader broke off within {names}: {first_line(error)}"
+                refused: LazarettoError | None = InputRefused(message, hint="write the file anew with another program")
+            elif isinstance(error, Exception):
+                refused = refusal(error, Path(request["into"]))
+            else:
+                refused = None
             if refused is None:
                 raise
             answer = {"error": type(refused).__name__, "message": refused.message, "hint": refused.hint}

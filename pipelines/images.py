@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _THREADS = min(8, os.cpu_count() or 1)
 _MESSAGE_CHARACTERS = 120
+_BUFFER = re.compile(r" <_io\.BytesIO[^>]*>")
 
 
 def image_faults(images: Sequence[bytes | None], max_pixels: int) -> list[str | None]:
@@ -63,5 +65,6 @@ def _fault(data: bytes | None, max_pixels: int) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Pillow names what it reads from: here always a buffer, by its address.
+    text = " ".join(_BUFFER.sub("", str(error)).split()) or type(error).__name__
     return text[:_MESSAGE_CHARACTERS]

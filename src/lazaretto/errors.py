@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether an error is one of Rust's, as Polars raises for a bug of its own; it is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line of a readable length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 class LazarettoError(Exception):
     """Base of every error that is shown to a user as one sentence.
 
