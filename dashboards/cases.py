@@ -57,6 +57,8 @@ class Case:
     record_id: str
     short_id: str
     row: int
+    file: str
+    """Of an image; empty where files hold many records."""
     decision: str
     p_value: str
     q_value: str
@@ -92,6 +94,7 @@ def strongest_cases(folder: JudgedFolder, most: int, rate: float, pseudonyms: sh
                 record_id=reader.record_id(verdict["record_id"]),
                 short_id=reader.short_id(verdict["record_id"]),
                 row=int(verdict[ROW]),
+                file=shown.text(verdict.get("file") or "", 80),
                 decision=verdict["decision"],
                 p_value=shown.probability(verdict["p_value"]),
                 q_value=shown.probability(verdict["q_value"]),

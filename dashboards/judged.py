@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lazaretto.errors import UsageError
+from lazaretto.parquet import scan_parquet
 from lazaretto.records import ROW
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class JudgedFolder:
     @cached_property
     def verdicts(self) -> pl.LazyFrame:
         """One row per arrived record, numbered by `ROW`."""
-        return pl.scan_parquet(self.path / "verdicts.parquet").with_row_index(ROW).cast({ROW: pl.UInt64})
+        return scan_parquet(self.path / "verdicts.parquet").with_row_index(ROW).cast({ROW: pl.UInt64})
 
     def p_value_counts(self, bins: int) -> list[int]:
         """How many judged records fall in each of `bins` equal bins of the p-value; the last includes 1."""
@@ -63,28 +64,31 @@ class JudgedFolder:
         path = self.path / "evidence.parquet"
         if not path.is_file():
             return pl.DataFrame()
-        suspects = pl.scan_parquet(path).filter(pl.col("suspect")).select(ROW)
+        evidence = scan_parquet(path)
+        suspects = evidence.filter(pl.col("suspect")).select(ROW)
         columns = ("record_id", "decision", "suspicion", "p_value", "q_value")
-        # A suspicion that is no number is the most suspicious of all.
-        rank = pl.col("suspicion").fill_nan(float("inf")).fill_null(float("inf"))
+        # As `review list` has them: by p-value, equal ones by suspicion; what is no number comes first.
+        certain = float("inf")
         top = (
             self.verdicts.select(ROW, *columns)
             .join(suspects, on=ROW, how="semi")
-            .with_columns(rank.alias("rank"))
-            .top_k(most, by="rank")
+            .with_columns(first=-_number("p_value", -certain), second=_number("suspicion", certain))
+            .top_k(most, by=["first", "second"])
             .collect(engine="streaming")
-            .sort("rank", ROW, descending=[True, False])
+            .sort("first", "second", ROW, descending=[True, True, False])
         )
         rows = top[ROW].to_list()
-        evidence = pl.scan_parquet(path).filter(pl.col(ROW).is_in(rows)).select(ROW, "evidence").collect()
-        return top.join(evidence, on=ROW, how="left", maintain_order="left")
+        # What an earlier version wrote has no files.
+        wanted = [name for name in ("file", "evidence") if name in evidence.collect_schema()]
+        said = evidence.filter(pl.col(ROW).is_in(rows)).select(ROW, *wanted).collect()
+        return top.join(said, on=ROW, how="left", maintain_order="left")
 
     def records(self, rows: list[int]) -> dict[int, dict[str, Any]]:
         """The canonical columns of a few records by row number; without those that are no longer there."""
         parts = sorted((self.path / "canonical").glob("part-*.parquet"))
         if not parts or not rows:
             return {}
-        found = pl.scan_parquet(parts).filter(pl.col(ROW).is_in(rows)).collect()
+        found = scan_parquet(parts).filter(pl.col(ROW).is_in(rows)).collect()
         return {int(record[ROW]): record for record in found.iter_rows(named=True)}
 
     def reject_reasons(self, most: int) -> tuple[pl.DataFrame, int]:
@@ -93,6 +97,10 @@ class JudgedFolder:
         if not path.is_file():
             return pl.DataFrame(), 0
         keys = ["stage", "column", "reason"]
-        groups = pl.scan_parquet(path).group_by(keys).agg(pl.len().alias("records"), pl.col(ROW).min().alias("first"))
+        groups = scan_parquet(path).group_by(keys).agg(pl.len().alias("records"), pl.col(ROW).min().alias("first"))
         ordered = groups.sort(["records", "first"], descending=[True, False]).collect(engine="streaming")
         return ordered.head(most), ordered.height
+
+
+def _number(name: str, otherwise: float) -> pl.Expr:
+    return pl.col(name).fill_nan(otherwise).fill_null(otherwise)

@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 _MOST_PIXELS = 4_000_000
 _LONGEST_SIDE = 256
 _SHOWN_SIDE = 168
-_VIEW_SIDE = 32
-"""Detectors look at images scaled to at most this many pixels a side; what they say counts in those."""
 
-_WINDOW = re.compile(r"pixels in rows (\d+)-(\d+), columns (\d+)-(\d+)")
-_PIXEL = re.compile(r"pixel row (\d+), column (\d+)")
+_WINDOW = re.compile(r"pixels in rows (\d+)-(\d+), columns (\d+)-(\d+) of (\d+) x \d+")
 _CELL = re.compile(r"row (\d+), column (\d+) of a (\d+) x (\d+) grid")
 
 
@@ -72,17 +69,15 @@ def picture(column: str, data: bytes, sentences: Iterable[str]) -> Picture | Non
         uri="data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii"),
         width=max(1, round(width * scale)),
         height=max(1, round(height * scale)),
-        boxes=tuple(dict.fromkeys(_boxes(sentences, min(_VIEW_SIDE, width, height)))),
+        boxes=tuple(dict.fromkeys(_boxes(sentences))),
         caption=f"{column}, {width} x {height}",
     )
 
 
-def _boxes(sentences: Iterable[str], side: int) -> Iterable[Box]:
+def _boxes(sentences: Iterable[str]) -> Iterable[Box]:
     for sentence in sentences:
-        for top, bottom, left, right in _numbers(_WINDOW, sentence):
+        for top, bottom, left, right, side in _numbers(_WINDOW, sentence):
             yield _box(top, left, bottom - top + 1, right - left + 1, side)
-        for row, column in _numbers(_PIXEL, sentence):
-            yield _box(row, column, 1, 1, side)
         for row, column, rows, _ in _numbers(_CELL, sentence):
             yield _box(row - 1, column - 1, 1, 1, rows)
 

@@ -44,6 +44,8 @@ SAMPLE_ROWS = {"table": 20_000, "image": 10_000}
 """Most records of a batch the panel is fitted on; a larger batch is represented by its bottom-k sample."""
 FEWEST_ROWS = 200
 """Fewer fitted records than this say nothing: the batch is held."""
+FEWEST_DISTINCT = 20
+"""Fewer different records than this in a batch, and it is held: they cannot be judged by folds they are not in."""
 
 _FOLDS = 5
 _FOLDS_OF_MANY = 2
@@ -264,17 +266,18 @@ def _recipe(rows: int, seed: int) -> Recipe:
 
 def _require_enough(calibration: int, trusted: int, rate: float) -> None:
     least = int(np.ceil(1 / rate))
+    # Which half calibrates follows from the records' content: this many leave enough 999 times in a thousand.
+    needed = _REFERENCE_SHARE * (least - 1) + 5 * int(np.ceil(np.sqrt(least)))
     if trusted - calibration < _FEWEST_SCORES:
-        raise UsageError(
-            f"the trusted set has {trusted} records, too few to say what is usual",
-            hint=f"give at least about {3 * _FEWEST_SCORES} trusted records, or scan without a trusted set",
-        )
-    if calibration + 1 < least:
-        needed = int(np.ceil((least - 1) * _REFERENCE_SHARE / (_REFERENCE_SHARE - 1)))
-        raise UsageError(
-            f"the trusted set leaves {calibration} records to calibrate on, too few for the rate of {rate}",
-            hint=f"give at least about {needed} trusted records, raise the rate, or scan without a trusted set",
-        )
+        what = f"the trusted set has {trusted} records, too few to say what is usual"
+    elif calibration + 1 < least:
+        what = f"the trusted set leaves {calibration} records to calibrate on, too few for the rate of {rate}"
+    else:
+        return
+    enough = max(needed, 3 * _FEWEST_SCORES)
+    raise UsageError(
+        what, hint=f"give at least {enough} trusted records, raise the rate, or scan without a trusted set"
+    )
 
 
 class _Clock:

@@ -147,4 +147,6 @@ def _region(deviation: NDArray[np.float64], names: tuple[str, ...]) -> str:
     near = near if len(near) else places[:1]
     (r0, c0), (r1, c1) = near.min(axis=0), near.max(axis=0)
     value = float(deviation[top[0]])
-    return f"most unusual: pixels in rows {r0}-{r1}, columns {c0}-{c1} (up to {value:+.1f} sd)"
+    side = int(re.findall(r"\d+", names[-1])[0]) + 1
+    # Images of other sizes were brought to this one: places count in it, not in the image that came.
+    return f"most unusual: pixels in rows {r0}-{r1}, columns {c0}-{c1} of {side} x {side} (up to {value:+.1f} sd)"

@@ -15,6 +15,7 @@ from lazaretto.expectations.masks import mask_of, selects
 from lazaretto.expectations.reasons import reason_of
 from lazaretto.expectations.tally import Tally, shape_result
 from lazaretto.expectations.vectors import misshapen
+from lazaretto.parquet import parquet_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -238,7 +239,7 @@ class Run:
                 self._answer(frames.to_pandas(frame, columns), indices)
 
     def _table(self) -> None:
-        names = [name for name in pl.read_parquet_schema(self.partitions[0]) if not name.startswith("_")]
+        names = [name for name in parquet_schema(self.partitions[0]) if not name.startswith("_")]
         if indices := self._indices("columns"):
             self._answer(frames.to_pandas(pl.DataFrame({name: [True] for name in names}), names), indices)
         if indices := self._indices("count"):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lazaretto.contract import canonical_schema
+from lazaretto.parquet import parquet_schema, scan_parquet
 from lazaretto.records import ROW
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def inspect(partitions: Sequence[Path], contract: Contract) -> Layout:
     for path in partitions:
         try:
             footer = pq.read_metadata(path)
-            found = pl.read_parquet_schema(path)
+            found = parquet_schema(path)
         except (OSError, pl.exceptions.PolarsError, ValueError) as error:
             faults.append(f"partition {path.name} cannot be read: {error}")
             continue
@@ -128,7 +129,7 @@ def whole(
 ) -> pl.DataFrame:
     """``_row`` and a few columns of the records chosen, in order; images and vectors as whether they are there."""
     heavy = [name for name in columns if not _plain(schema[name])]
-    lazy = pl.scan_parquet(list(partitions)).filter(chosen).select(ROW, *columns)
+    lazy = scan_parquet(partitions).filter(chosen).select(ROW, *columns)
     return lazy.with_columns(_presence(name) for name in heavy).collect(engine="streaming").sort(ROW)
 
 
@@ -148,7 +149,7 @@ def weight(partitions: Sequence[Path], columns: Sequence[str], schema: dict[str,
     texts = [name for name in columns if schema[name] == pl.String]
     total = 8 * rows * (len(columns) - len(texts) + 1)
     if texts:
-        lengths = pl.scan_parquet(list(partitions)).select(pl.col(name).str.len_bytes().sum() for name in texts)
+        lengths = scan_parquet(partitions).select(pl.col(name).str.len_bytes().sum() for name in texts)
         total += sum(int(size or 0) for size in lengths.collect(engine="streaming").row(0))
         total += _OBJECT_BYTES * rows * len(texts)
     return total

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lazaretto.errors import LazarettoError
+from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.records import RECORD_ID, ROW
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ def account(judged: Judged) -> Account:
         LazarettoError: The numbers do not add up, or a record is to be admitted that was never scored.
     """
     summary, batch = judged.summary, judged.parsed.batch.id
-    verdicts = pl.scan_parquet(judged.folder / VERDICTS)
+    verdicts = scan_parquet(judged.folder / VERDICTS)
     unscored = (pl.col("decision") == "admit") & ~pl.col("p_value").is_finite().fill_null(value=False)
     found = verdicts.group_by("decision").agg(pl.len(), unscored.sum().alias("unscored")).collect()
     by = {str(name): int(count) for name, count, _ in found.iter_rows()}
-    evidence = pl.scan_parquet(judged.folder / EVIDENCE)
+    evidence = scan_parquet(judged.folder / EVIDENCE)
     checks: dict[str, tuple[Any, Any]] = {
         "arrived": (sum(by.values()), judged.parsed.arrived),
         "admitted": (by.pop("admit", 0), summary["admitted"]),
@@ -101,9 +102,9 @@ def decided(judged: Judged, decision: Decision) -> Iterator[pl.DataFrame]:
     Raises:
         LazarettoError: The verdicts are not those of the partitions.
     """
-    verdicts = pl.scan_parquet(judged.folder / VERDICTS).select("record_id", "decision")
+    verdicts = scan_parquet(judged.folder / VERDICTS).select("record_id", "decision")
     for partition in judged.parsed.partitions:
-        frame = pl.read_parquet(partition)
+        frame = read_parquet(partition)
         if not frame.height:
             continue
         first, last = int(frame[ROW][0]), int(frame[ROW][-1])
@@ -114,4 +115,4 @@ def decided(judged: Judged, decision: Decision) -> Iterator[pl.DataFrame]:
 
 
 def _distinct_rows(path: Path) -> int:
-    return int(pl.scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item())
+    return int(scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item())

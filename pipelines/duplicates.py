@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lazaretto.parquet import read_parquet
 from lazaretto.pipelines.partitions import write_partition
 from lazaretto.pipelines.readers import Originals
 from lazaretto.pipelines.rejects import RejectWriter, merge_rejects, read_rejects
@@ -30,12 +31,12 @@ def tell_copies_apart(partitions: Sequence[Path], repeated: NDArray[np.uint32]) 
         repeated: For each row of the batch 0, or its k among the records of equal content (rows,).
     """
     for path in partitions:
-        rows = pl.read_parquet(path, columns=[ROW])[ROW].to_numpy()
+        rows = read_parquet(path, columns=[ROW])[ROW].to_numpy()
         order = pl.Series("order", repeated[rows], dtype=pl.UInt32)
         if not (order > 1).any():
             continue
         numbered = pl.when(pl.col("order") > 1).then(pl.format("{}-{}", DIGEST, "order")).otherwise(DIGEST)
-        frame = pl.read_parquet(path).with_columns(order)
+        frame = read_parquet(path).with_columns(order)
         write_partition(frame.with_columns(numbered.alias(RECORD_ID)).drop("order"), path)
 
 
@@ -62,7 +63,7 @@ def reject_shared_ids(
     try:
         with RejectWriter(shared) as writer:
             for path in partitions:
-                frame = pl.read_parquet(path)
+                frame = read_parquet(path)
                 bad = repeated[frame[ROW].to_numpy()] > 0
                 if bad.any():
                     writer.add(_told(frame.filter(bad), contract, arrived))

@@ -44,10 +44,11 @@ def landed(workspace: Workspace, dataset: str) -> Path:
 def from_landing(workspace: Workspace, batch: Batch) -> tuple[tuple[str, str], ...]:
     """Path, relative to the workspace, and SHA-256 of a batch's files that lie in the landing folder."""
     found = []
+    root, folder = workspace.root.resolve(), (workspace.landing / batch.dataset).resolve()
     for file in batch.files:
-        path = (Path(file.root) / file.name if file.root else Path(file.name)).absolute()
-        if path.is_relative_to(workspace.landing / batch.dataset):
-            found.append((path.relative_to(workspace.root).as_posix(), file.sha256))
+        path = (Path(file.root) / file.name if file.root else Path(file.name)).resolve()
+        if path.is_relative_to(folder):
+            found.append((path.relative_to(root).as_posix(), file.sha256))
     return tuple(found)
 
 

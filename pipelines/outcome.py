@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from lazaretto.errors import LazarettoError
 from lazaretto.evidence import load_evidence
+from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.readers import Originals
 from lazaretto.policy import Tallies, hold_reasons
 from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
@@ -46,6 +48,12 @@ class Outcome:
     scored: Scored
     faults: tuple[str, ...]
 
+    @cached_property
+    def image_files(self) -> pl.Series | None:
+        """The file of every record (records,) where each is a file of its own; None where files hold many."""
+        files = self.parsed.batch.files
+        return pl.Series([file.name for file in files], dtype=pl.String) if all(file.root for file in files) else None
+
 
 @dataclass
 class _Tally:
@@ -58,7 +66,7 @@ class _Tally:
         self.decisions.update(verdicts["decision"].to_list())
         for title, column in columns.items():
             table = self.by.setdefault(title, {})
-            grouped = verdicts.group_by(column, "decision", "suspect").len()
+            grouped = verdicts.group_by(_beside(column), "decision", "suspect").len()
             for name, decision, suspect, count in grouped.iter_rows():
                 counter = table.setdefault(UNPARSED if name is None else str(name), Counter())
                 counter.update({"arrived": count, decision: count, "suspects": count * bool(suspect)})
@@ -92,7 +100,7 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
         LazarettoError: If the verdicts do not account for every record that arrived.
     """
     folder, parsed, policy = outcome.folder, outcome.parsed, outcome.contract.policy
-    refused = pl.scan_parquet(folder / "refused.parquet")
+    refused = scan_parquet(folder / "refused.parquet")
     rejected = parsed.rejected + refused.select(pl.col(ROW).n_unique()).collect().item()
     suspects = sum(pq.read_metadata(file).num_rows for file in sorted((folder / "evidence").glob("part-*.parquet")))
     holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
@@ -124,7 +132,7 @@ class _Window:
 def _windows(outcome: Outcome) -> Iterator[_Window]:
     last = []
     for file in outcome.parsed.partitions:
-        statistics = pl.scan_parquet(file).select(pl.col(ROW).max()).collect()
+        statistics = scan_parquet(file).select(pl.col(ROW).max()).collect()
         last.append(int(statistics.item()) + 1)
     if not last:
         yield _Window(0, outcome.parsed.arrived, None)
@@ -135,6 +143,7 @@ def _windows(outcome: Outcome) -> Iterator[_Window]:
 
 
 def _titles(contract: Contract) -> dict[str, str]:
+    """What is tallied -> column of the contract."""
     titles = {f"group {name}": name for name in contract.groups}
     if contract.source:
         titles["source"] = contract.source
@@ -143,18 +152,23 @@ def _titles(contract: Contract) -> dict[str, str]:
     return titles
 
 
+def _beside(column: str) -> str:
+    """A contract's column beside those of a verdict: no column of a contract begins with an underscore."""
+    return f"_of {column}"
+
+
 def _verdicts(
     outcome: Outcome, window: _Window, holds: tuple[str, ...], originals: Originals
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The verdicts of one window in input order, with the columns tallied; and its rejects."""
     inside = pl.col(ROW).is_between(window.low, window.high - 1)
-    unparsed = pl.scan_parquet(outcome.parsed.rejects).filter(inside).collect().select(REJECT_COLUMNS)
+    unparsed = scan_parquet(outcome.parsed.rejects).filter(inside).collect().select(REJECT_COLUMNS)
     frame = scores = evidence = None
     if window.part is not None:
-        frame = pl.read_parquet(outcome.parsed.partitions[window.part])
-        scores = pl.read_parquet(outcome.folder / "scores" / f"part-{window.part:05}.parquet")
-        evidence = pl.read_parquet(outcome.folder / "evidence" / f"part-{window.part:05}.parquet")
-    refused = pl.scan_parquet(outcome.folder / "refused.parquet").filter(inside).collect()
+        frame = read_parquet(outcome.parsed.partitions[window.part])
+        scores = read_parquet(outcome.folder / "scores" / f"part-{window.part:05}.parquet")
+        evidence = read_parquet(outcome.folder / "evidence" / f"part-{window.part:05}.parquet")
+    refused = scan_parquet(outcome.folder / "refused.parquet").filter(inside).collect()
     rejects = pl.concat([unparsed, _refused_rows(refused, frame, originals)]).sort(ROW)
     reasons = rejects.select(
         ROW,
@@ -170,9 +184,14 @@ def _verdicts(
         raise LazarettoError(f"rows {window.low} to {window.high - 1} do not have exactly one verdict each")
     tallied = list(dict.fromkeys(_titles(outcome.contract).values()))
     if tallied and frame is not None:
-        verdicts = verdicts.join(frame.select(ROW, *tallied), on=ROW, how="left", maintain_order="left")
+        columns = frame.select(ROW, *(pl.col(name).alias(_beside(name)) for name in tallied))
+        verdicts = verdicts.join(columns, on=ROW, how="left", maintain_order="left")
     elif tallied:
-        verdicts = verdicts.with_columns(pl.lit(None, pl.String).alias(name) for name in tallied)
+        verdicts = verdicts.with_columns(pl.lit(None, pl.String).alias(_beside(name)) for name in tallied)
+    names, rows = outcome.image_files, verdicts[ROW]
+    verdicts = verdicts.with_columns(
+        pl.lit(None, pl.String).alias("file") if names is None else names[rows].alias("file")
+    )
     return verdicts.with_columns(
         pl.col("suspect").fill_null(value=False)
         if "suspect" in verdicts.columns
@@ -250,7 +269,8 @@ class _Writers:
         self._write("verdicts", verdicts.select(*fixed, *scores))
         chosen = verdicts.filter(pl.col("decision") == "quarantine") if held else verdicts.filter("suspect")
         text = pl.col("evidence") if "evidence" in chosen.columns else pl.lit(None, pl.String)
-        self._write("evidence", chosen.select(ROW, "record_id", "suspect", text.fill_null("[]").alias("evidence")))
+        evidence = text.fill_null("[]").alias("evidence")
+        self._write("evidence", chosen.select(ROW, "record_id", "file", "suspect", evidence))
         self._write("rejects", rejects)
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:

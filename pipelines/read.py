@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from lazaretto.contract import Contract
     from lazaretto.pipelines.chunks import Chunk, Loaded, Reader
+
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 Faults = dict[int, list[tuple[str, str]]]
 """Position in the chunk -> (column or nothing, sentence) of each fault."""
@@ -120,6 +122,7 @@ class _Run:
         frame, faults = self._convert(loaded)
         rows = loaded.offsets.astype(np.uint64) + np.uint64(self.arrived)
         frame = frame.with_columns(pl.Series(ROW, rows, dtype=pl.UInt64), self._ids(frame, rows))
+        self._refuse_odd_ids(frame, loaded.offsets, faults)
         bad = np.zeros(frame.height, dtype=bool)
         bad[np.searchsorted(loaded.offsets, np.array(sorted(faults), dtype=np.int64))] = True
         lost = frame.filter(bad).select(ROW, RECORD_ID) if faults else frame.head(0).select(ROW, RECORD_ID)
@@ -150,12 +153,21 @@ class _Run:
 
     def _ids(self, frame: pl.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> pl.Series:
         """The id as text; a record whose id is missing is called by its row (validation will reject it)."""
-        if self.contract.id is None:
+        if self.contract.id is None or self.contract.names_people:
             return pl.Series(RECORD_ID, [None], dtype=pl.String).new_from_index(0, frame.height)
         ids = frame[self.contract.id].cast(pl.String).alias(RECORD_ID)
         if ids.null_count():
             ids = ids.zip_with(ids.is_not_null(), pl.Series([_row_name(row) for row in rows.tolist()], dtype=pl.String))
         return ids
+
+    def _refuse_odd_ids(self, frame: pl.DataFrame, offsets: np.ndarray[tuple[int], Any], faults: Faults) -> None:
+        """Add the records whose id no log can show as it is, or no database keep."""
+        name = self.contract.id
+        if name is None or frame.schema[name] != pl.String:
+            return
+        for place in frame[name].str.contains(_CONTROL).fill_null(value=False).arg_true().to_list():
+            shown = "a value" if self.contract.names_people else repr(frame[name][place])[:60]
+            faults.setdefault(int(offsets[place]), []).append((name, f"{name}: {shown} holds control characters"))
 
     def _rejected(self, chunk: Chunk, faults: Faults, ids: dict[int, str | None]) -> pl.DataFrame:
         offsets = sorted(faults)
@@ -175,12 +187,11 @@ class _Run:
 
     def _keep(self, frame: pl.DataFrame) -> None:
         frame = frame.with_columns(digests(frame, self.columns).alias(DIGEST))
-        known = frame
-        if self.contract.id is None:
-            known = frame = frame.with_columns(pl.col(DIGEST).alias(RECORD_ID))
-        elif frame[self.contract.id].null_count():
-            known = frame.filter(pl.col(self.contract.id).is_not_null())
-        self.repeats.add(known[RECORD_ID], known[ROW].to_numpy())
+        name = self.contract.id
+        if name is None or self.contract.names_people:
+            frame = frame.with_columns(pl.col(DIGEST).alias(RECORD_ID))
+        known = frame.select(ROW, pl.col(name or DIGEST).cast(pl.String).alias("id")).drop_nulls()
+        self.repeats.add(known["id"], known[ROW].to_numpy())
         self.writer.add(frame)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from lazaretto.contract import Contract
+from lazaretto.parquet import read_parquet
 from lazaretto.records import ROW
 
 Recheck = Callable[[Sequence[Path], Contract, Path], dict[int, str]]
@@ -27,7 +26,7 @@ def recheck(partitions: Sequence[Path], contract: Contract, into: Path) -> dict[
     empty = tuple(f"column {name!r} holds no value" for name, column in contract.all_columns.items() if column.nullable)
     for why in (why for why in checked.holds if not why.startswith(empty)):
         return {-1: why}
-    failures = pl.read_parquet(checked.failures).select(ROW, "reason").unique(ROW, keep="first", maintain_order=True)
+    failures = read_parquet(checked.failures).select(ROW, "reason").unique(ROW, keep="first", maintain_order=True)
     return dict(failures.iter_rows())
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,17 +17,20 @@ import polars as pl
 from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.expectations.suite import build_suite
+from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.outcome import Outcome, write_outcome
 from lazaretto.pipelines.score import score_all
 from lazaretto.pipelines.shift import label_shift
 from lazaretto.pipelines.snapshot import snapshot
+from lazaretto.pipelines.trusted import read_trusted
 from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
@@ -125,7 +127,7 @@ def judge(
     refused = _refused(run, parsed, checked)
     run.done("validate", parsed.arrived)
     run.step("fit")
-    trusted = _trusted(run)
+    trusted = read_trusted(run.contract, run.options.trusted, run.folder / "trusted")
     panel, faults = _fit(run, parsed, refused, trusted)
     run.done("fit", parsed.arrived)
     run.step("score")
@@ -154,13 +156,13 @@ def _refuse_misspelt(contract: Contract, device: str) -> None:
 def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
     """Parquet of the parsed rows that are rejected: ``_row``, ``column``, ``reason``, ``stage``, in the order found."""
     path = run.folder / "refused.parquet"
-    failures = pl.scan_parquet(checked.failures).select(ROW, "column", "reason").with_columns(stage=pl.lit("contract"))
+    failures = scan_parquet(checked.failures).select(ROW, "column", "reason").with_columns(stage=pl.lit("contract"))
     parts = [failures]
     if run.options.refuse_digests is not None:
         found = [_discarded(file, run.options.refuse_digests) for file in parsed.partitions]
         parts += [frame.lazy() for frame in found if len(frame)]
     pl.concat(parts).sink_parquet(path, row_group_size=PARTITION_ROWS)
-    left = parsed.arrived - parsed.rejected - pl.scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item()
+    left = parsed.arrived - parsed.rejected - scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item()
     if left == 0:
         raise InputRefused(
             f"all {parsed.arrived} records are rejected; the most frequent reason: {_top_reason(parsed, path)}",
@@ -170,7 +172,7 @@ def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
 
 
 def _discarded(file: Path, refuse: Callable[[Sequence[str]], set[str]]) -> pl.DataFrame:
-    rows = pl.read_parquet(file, columns=[ROW, DIGEST])
+    rows = read_parquet(file, columns=[ROW, DIGEST])
     known = refuse(rows[DIGEST].to_list())
     return rows.filter(pl.col(DIGEST).is_in(sorted(known))).select(
         ROW,
@@ -181,57 +183,26 @@ def _discarded(file: Path, refuse: Callable[[Sequence[str]], set[str]]) -> pl.Da
 
 
 def _top_reason(parsed: Parsed, refused: Path) -> str:
-    reasons = pl.concat([pl.scan_parquet(parsed.rejects).select("reason"), pl.scan_parquet(refused).select("reason")])
+    reasons = pl.concat([scan_parquet(parsed.rejects).select("reason"), scan_parquet(refused).select("reason")])
     top = reasons.group_by("reason").len().sort("len", "reason", descending=[True, False]).head(1).collect()
     return str(top["reason"][0])
 
 
 def sound_partitions(parsed: Parsed, refused: Path) -> Iterator[pl.DataFrame]:
     """The canonical records that were not rejected, partition by partition."""
-    bad = pl.scan_parquet(refused).select(ROW)
+    bad = scan_parquet(refused).select(ROW)
     for file in parsed.partitions:
-        frame = pl.read_parquet(file)
+        frame = read_parquet(file)
         low, high = frame[ROW][0], frame[ROW][-1]
         rows = bad.filter(pl.col(ROW).is_between(low, high)).collect()[ROW].unique()
         yield frame.filter(~pl.col(ROW).is_in(rows.implode())) if len(rows) else frame
-
-
-def _trusted(run: _Run) -> pl.DataFrame | None:
-    """The trusted records, parsed and checked like any batch; a single record out of order refuses the set."""
-    paths: list[str] = list(run.options.trusted)
-    if not paths and run.contract.trusted is not None:
-        base = run.contract.path.parent if run.contract.path else Path()
-        paths = [str(base / run.contract.trusted)]
-    if not paths:
-        return None
-    folder = run.folder / "trusted"
-    batch = snapshot(paths, run.contract.dataset, folder / "snapshot")
-    parsed = parse_confined(batch, run.contract, folder)
-    if parsed.rejected:
-        first = pl.read_parquet(parsed.rejects, n_rows=1)
-        raise UsageError(
-            f"{parsed.rejected} of {parsed.arrived} trusted records do not parse; the first: {first['reason'][0]}",
-            hint="a trusted set must hold to the contract without exception",
-        )
-    # The contract's volume is a batch's; how many records are trusted is the user's choice.
-    any_volume = run.contract.policy.model_copy(update={"min_records": None, "max_records": None})
-    contract = run.contract.model_copy(update={"policy": any_volume})
-    checked = check(parsed.partitions, contract, folder, expected=parsed.arrived)
-    holds = [*parsed.holds, *checked.holds]
-    if checked.failed or holds:
-        why = holds[0] if holds else pl.read_parquet(checked.failures, n_rows=1)["reason"][0]
-        raise UsageError(
-            f"the trusted set breaks the contract: {why}",
-            hint="a trusted set must hold to the contract without exception",
-        )
-    return pl.concat([pl.read_parquet(file) for file in parsed.partitions])
 
 
 def _fit(
     run: _Run, parsed: Parsed, refused: Path, trusted: pl.DataFrame | None
 ) -> tuple[Panel | None, tuple[str, ...]]:
     """The fitted panel, or None with the reason the batch is held."""
-    from lazaretto.detectors.fitting import FEWEST_ROWS, SAMPLE_ROWS, fit_panel
+    from lazaretto.detectors.fitting import SAMPLE_ROWS, fit_panel
     from lazaretto.detectors.table import make_detectors
     from lazaretto.detectors.views.sample import Sample
 
@@ -249,12 +220,10 @@ def _fit(
         sample = part if sample is None else sample.merge(part)
     device = resolve_device(run.options.device)
     fitted = 0 if sample is None else len(sample.frame)
-    if (
-        sample is None
-        or fitted + (0 if trusted is None else len(trusted) // 2) < FEWEST_ROWS
-        or fitted < FEWEST_ROWS // 10
-    ):
-        return None, (f"{fitted} records are fewer than the {FEWEST_ROWS} the detectors need to say anything",)
+    distinct = 0 if sample is None else sample.frame[DIGEST].n_unique()
+    reason = _too_few(fitted, distinct, 0 if trusted is None else len(trusted) // 2)
+    if sample is None or reason:
+        return None, (reason,)
     with _one_order_of_sums():
         panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
     faults = _failures(panel.failed)
@@ -264,6 +233,19 @@ def _fit(
         shift = label_shift(sample.frame[panel.label], trusted[panel.label])
         faults += [shift] if shift else []
     return panel, tuple(faults)
+
+
+def _too_few(records: int, distinct: int, trusted: int) -> str:
+    """Why a batch is too small to judge, or nothing; half of the trusted records count with it."""
+    from lazaretto.detectors.fitting import FEWEST_DISTINCT, FEWEST_ROWS
+
+    if records + trusted < FEWEST_ROWS:
+        beside = f", with {trusted} trusted ones beside them," if trusted else ""
+        return f"{records} records{beside} are fewer than the {FEWEST_ROWS} the detectors need to say anything"
+    if distinct < FEWEST_DISTINCT:
+        what = "records" if distinct == records else f"records, {distinct} of them different,"
+        return f"{records} {what} are fewer than the {FEWEST_DISTINCT} a batch needs to be judged"
+    return ""
 
 
 def _one_order_of_sums() -> AbstractContextManager[object]:

@@ -53,7 +53,7 @@ def snapshot(paths: Sequence[str | Path], dataset: str, into: Path, *, on_file: 
         raise UsageError("no files were given")
     found: dict[Path, _Found] = {}
     for item in (item for path in paths for item in _expand(path)):
-        found.setdefault(item.path.absolute(), item)
+        found.setdefault(item.path.resolve(), item)
     files: list[SourceFile] = []
     with writable(into):
         into.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -102,6 +103,16 @@ def test_too_small_a_batch_is_held_and_every_record_accounted_for(
     assert "fields" in verdicts["reasons"][3][0]
     originals = pl.read_parquet(tmp_path / "out" / "rejects.parquet")["original"].to_list()
     assert [original.rstrip() for original in originals] == [b"c,oops,p", b"d,4"]
+
+
+def test_a_batch_of_one_record_many_times_over_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = "dataset: d\nlabel: y\ncolumns:\n  x: {type: number}\n"
+    assert _run(tmp_path, "x,y\n" + "1,p\n" * 300, contract, monkeypatch) == 3
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["hold_reasons"] == [
+        "300 records, 1 of them different, are fewer than the 20 a batch needs to be judged"
+    ]
+    assert (summary["arrived"], summary["admitted"], summary["quarantined"]) == (300, 0, 300)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 from lazaretto import cli
+from lazaretto.errors import UsageError
+from lazaretto.timespan import timespan
+from tests.harness import DATASET, publish, write_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lazaretto.config import Workspace
 
 WRONG = [
     ("scan --nope", "no such option: --nope"),
@@ -93,3 +100,72 @@ def test_ctrl_c_or_a_stopped_service_leaves_nothing_half_written(
     assert said.splitlines()[0] == "error: interrupted"
     assert "Traceback" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "d.csv"]
+
+
+def test_a_panic_of_polars_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(**_arguments: object) -> None:
+        pl.Series([2**62]).cast(pl.Datetime("ms")).cast(pl.Datetime("us"))
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert run("status", monkeypatch) == 1
+    assert "Polars broke off: invalid or out-of-range datetime" in capsys.readouterr().err
+
+
+def test_a_contract_is_written_only_where_nothing_is_and_a_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.csv").write_text("x,late\n1,true\n2,false\n")
+    for out, says in ((tmp_path / "none" / "c.yaml", "does not exist"), (tmp_path / "d.csv", "exists already")):
+        assert run(f"infer {tmp_path / 'd.csv'} --out {out}", monkeypatch) == 2
+        assert says in capsys.readouterr().err
+    assert run(f"infer {tmp_path / 'd.csv'} --out {tmp_path / 'c.yaml'}", monkeypatch) == 0
+    assert (tmp_path / "c.yaml").read_text().startswith("# A first contract")
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_no_generator_takes_is_refused(
+    seed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"scan d.csv -c c.yaml -o out --seed {seed}", monkeypatch) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("age", ["9" * 30 + "d", "9" * 5000 + "s", "1w", "h", "-3h", ""])
+def test_a_span_of_time_that_is_none_is_refused(age: str) -> None:
+    with pytest.raises(UsageError, match="is no time span"):
+        timespan(age)
+    assert timespan("90m") == timedelta(minutes=90)
+
+
+def test_nothing_to_ingest_is_no_error(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"ingest -w {workspace.root}", monkeypatch) == 0
+    assert "nothing waits in" in capsys.readouterr().out
+    assert run(f"ingest -w {workspace.root} --json", monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_data_set_that_is_refused_does_not_keep_the_others_waiting(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace.landing / "aliens").mkdir()
+    (workspace.landing / "aliens" / "d.csv").write_text("x\n1\n")
+    write_batch(workspace.landing / DATASET / "d.csv")
+    assert run(f"ingest -w {workspace.root} --json", monkeypatch) == 3
+    said = capsys.readouterr()
+    refused, held = json.loads(said.out)
+    assert refused["dataset"] == "aliens"
+    assert refused["error"]["exit_code"] == 2
+    assert "aliens.yaml does not exist" in said.err
+    assert (held["dataset"], held["held"]) == (DATASET, True)
+
+
+def test_a_report_says_where_it_lies_as_json_too(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = publish(workspace).batch
+    path = workspace.batch(batch) / "report.html"
+    path.write_text("<p>")
+    assert run(f"report {batch} -w {workspace.root} --json", monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out) == {"batch": batch, "report": str(path)}

@@ -135,7 +135,7 @@ def test_the_numbers_of_the_summary_are_on_the_page(judged: Judged) -> None:
     assert "5.3 \u00d7 10 suspicious, 1.9 expected of clean data" in words
     assert "0 of 1 expectations are met, evaluated on 190 of 190 records" in words
     assert "iforest outlier 12 1.9 1.50 s" in words
-    assert "not a whole number words parse 10" in words
+    assert "words: not a whole number parse 10" in words
     assert "colour: neither judged nor kept" in words
 
 
@@ -233,9 +233,18 @@ def test_a_held_batch_shows_its_suspects_and_not_the_records_held_with_them(judg
     assert "The whole batch is held: 4 of 200 records are suspicious" in words
 
 
+def test_cases_stand_in_the_order_of_the_review(judged: Judged) -> None:
+    lower = pl.when(pl.col("record_id") == "t0").then(1e9).otherwise(pl.col("suspicion"))
+    higher = pl.when(pl.col("record_id") == "t0").then(2 * pl.col("p_value").max()).otherwise(pl.col("p_value"))
+    judged.verdicts = judged.verdicts.with_columns(lower.alias("suspicion"), higher.alias("p_value"))
+    words = _words(judged.render())
+    assert words.index("t1 mood") < words.index("t0 mood")
+
+
 def test_a_record_without_a_score_comes_first(judged: Judged) -> None:
-    unscored = pl.when(pl.col("record_id") == "t7").then(float("nan")).otherwise(pl.col("suspicion"))
-    judged.verdicts = judged.verdicts.with_columns(unscored.alias("suspicion"))
+    for name in ("suspicion", "p_value"):
+        unscored = pl.when(pl.col("record_id") == "t7").then(float("nan")).otherwise(pl.col(name))
+        judged.verdicts = judged.verdicts.with_columns(unscored.alias(name))
     words = _words(judged.render())
     assert words.index("t7 mood") < words.index("t0 mood")
 
@@ -264,7 +273,7 @@ def _png(width: int, height: int) -> bytes:
 
 def test_an_image_is_encoded_anew_and_the_named_pixels_are_outlined() -> None:
     data = _png(28, 28)
-    shown_picture = picture("photo", data + b"hidden after the end", ["pixels in rows 7-13, columns 21-27: of"])
+    shown_picture = picture("photo", data + b"hidden after the end", ["pixels in rows 7-13, columns 21-27 of 28 x 28: of"])
     assert shown_picture is not None
     assert shown_picture.boxes == (Box(left=75.0, top=25.0, width=25.0, height=25.0),)
     assert (shown_picture.width, shown_picture.height) == (168, 168)

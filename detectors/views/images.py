@@ -171,7 +171,9 @@ def window_names(side: int) -> tuple[str, ...]:
     last = side - _WINDOW
     span = _WINDOW - 1
     return tuple(
-        f"pixels in rows {r}-{r + span}, columns {c}-{c + span}" for r in range(last + 1) for c in range(last + 1)
+        f"pixels in rows {r}-{r + span}, columns {c}-{c + span} of {side} x {side}"
+        for r in range(last + 1)
+        for c in range(last + 1)
     )
 
 

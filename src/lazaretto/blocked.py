@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,10 @@ def batch_not_there(workspace: Workspace, dataset: str, batch: str, attestation:
     """A batch is not in the version asked for; says where it is instead."""
     row = next((row for row in _batches(workspace, dataset) if row.id == batch), None)
     if row is None:
-        return Blocked(f"no batch {batch} of {dataset} was ever ingested", hint="lazaretto status lists the batches")
+        return Blocked(
+            f"no batch {batch} of {dataset} was ever ingested",
+            hint="lazaretto status lists the newest and those that are held",
+        )
     if row.state == "held":
         return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}")
     if row.state == "discarded":
@@ -42,7 +44,9 @@ def batch_not_there(workspace: Workspace, dataset: str, batch: str, attestation:
 
 
 def _held(row: BatchRow) -> str:
-    reasons = "; ".join(json.loads(row.hold_reasons))
+    from lazaretto.ledger import hold_reasons
+
+    reasons = "; ".join(hold_reasons(row))
     return f"batch {row.id} is held since {row.ingested_at} because {reasons}"
 
 

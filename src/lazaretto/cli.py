@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_review, cli_workspace
+from lazaretto import cli_ingest, cli_review, cli_shown, cli_workspace
 from lazaretto.durable import refusal
-from lazaretto.errors import Interrupted, LazarettoError, UsageError
+from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
 app = typer.Typer(
     name="lazaretto",
@@ -47,11 +47,7 @@ def infer(
     if out is None:
         sys.stdout.write(text)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{out} exists already", hint="name another file, or remove it first") from None
+    cli_shown.write_new(out, text.encode())
     typer.echo(f"wrote {out}; read it, correct the guesses, then: lazaretto scan FILE --contract {out} --out report")
 
 
@@ -61,12 +57,11 @@ def scan(
     contract: Annotated[Path, typer.Option("--contract", "-c", help="The contract, a YAML file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for verdicts, summary and report.")],
     trusted: Annotated[list[str] | None, typer.Option("--trusted", "-t", help="Records known good.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: cli_ingest.Seed = 0,
+    device: cli_ingest.Device = "auto",
     json_: Json = False,
 ) -> None:
     """Judge files with no workspace and no store."""
-    from lazaretto import cli_shown
     from lazaretto.contract import load_contract
     from lazaretto.pipelines.scan import Options
     from lazaretto.pipelines.standalone import scan_files
@@ -90,9 +85,9 @@ def scan(
 
 for command in (
     cli_workspace.init,
-    cli_workspace.ingest,
-    cli_workspace.nightly,
-    cli_workspace.serve,
+    cli_ingest.ingest,
+    cli_ingest.nightly,
+    cli_ingest.serve,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
@@ -115,7 +110,9 @@ def main() -> None:
         code = app(args=arguments, prog_name="lazaretto", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         code = Interrupted.exit_code
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         said = _sentence(error)
         if debug and not isinstance(said, _LineError):
             raise
@@ -134,9 +131,11 @@ class _LineError(UsageError):
     """A command line that is wrong in itself; there is no traceback worth showing."""
 
 
-def _sentence(error: Exception) -> LazarettoError:
+def _sentence(error: BaseException) -> LazarettoError:
     if isinstance(error, LazarettoError):
         return error
+    if not isinstance(error, Exception):
+        return LazarettoError(f"Polars broke off: {first_line(error)}", hint="run again with --debug for the traceback")
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         return _wrong_line(error)
     unexpected = f"unexpected {type(error).__name__}: {error}"
@@ -153,7 +152,5 @@ def _wrong_line(error: Any) -> _LineError:  # noqa: ANN401  Typer brings its own
 
 
 def _fail(error: LazarettoError, *, as_json: bool) -> int:
-    from lazaretto.cli_shown import print_error
-
-    print_error(error, as_json=as_json)
+    cli_shown.print_error(error, as_json=as_json)
     return error.exit_code

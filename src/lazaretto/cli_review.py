@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ review = typer.Typer(help="Decide on what waits in quarantine.", no_args_is_help
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE...]", help="Ids of cases.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept for good.")]
-OfBatch = Annotated[str | None, typer.Option("--batch", "-b", help="A held batch: all of it that is not suspicious.")]
+OfBatch = Annotated[str | None, typer.Option("--batch", "-b", help="A held batch: all of it that is no case.")]
 OfDataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only of this data set.")]
 
 
@@ -52,7 +53,8 @@ def list_(
         )
         for case in cases
     ]
-    title = f"{total['open']:,} cases wait; the first {len(cases)}" if state == "open" else f"{len(cases)} cases"
+    waiting = "case waits" if total["open"] == 1 else "cases wait"
+    title = f"{total['open']:,} {waiting}; the first {len(cases)}" if state == "open" else f"{len(cases)} cases"
     cli_shown.show_table(title, ("case", "record", "p", "for", "why"), rows)
     cli_shown.print_lines("", f"next: lazaretto review show {cases[0].id}")
 
@@ -112,7 +114,9 @@ def release(
         cli_shown.print_json([asdict(one) for one in released])
         return
     for one in released:
-        cli_shown.print_lines(f"{one.records:,} records of {one.batch} are in {one.dataset} version {one.version}")
+        are = "is" if one.records == 1 else "are"
+        what = cli_shown.counted(one.records, "record")
+        cli_shown.print_lines(f"{what} of {one.batch} {are} in {one.dataset} version {one.version}")
 
 
 @review.command()
@@ -134,9 +138,8 @@ def discard(
     if json_:
         cli_shown.print_json({"discarded": count})
     else:
-        cli_shown.print_lines(
-            f"{count:,} records are discarded; the same content will be refused when it arrives again"
-        )
+        what = cli_shown.counted(count, "record")
+        cli_shown.print_lines(f"{what} discarded; the same content will be refused when it arrives again")
 
 
 @review.command()
@@ -145,6 +148,7 @@ def assign(
     cases: Annotated[list[str], typer.Argument(metavar="CASE...")],
     reason: Reason = "assigned from the command line",
     workspace: Place = None,
+    json_: Json = False,
 ) -> None:
     """Hand cases to someone."""
     from lazaretto.config import find_workspace
@@ -152,7 +156,10 @@ def assign(
     from lazaretto.pipelines.review import word
 
     done = assign_cases(find_workspace(workspace), cases, to, word(reason))
-    cli_shown.print_lines(f"{len(done):,} cases are for {to}")
+    if json_:
+        cli_shown.print_json({"assigned": list(done), "to": to})
+    else:
+        cli_shown.print_lines(f"{cli_shown.counted(len(done), 'case')} assigned to {to}")
 
 
 def verify(
@@ -187,7 +194,7 @@ def _one_of(cases: list[str] | None, batch: str | None) -> None:
 
 
 def _why(case: Any) -> str:  # noqa: ANN401  a Case, imported late
-    return str(case.reasons[0])[:100] if case.reasons else "held with its batch"
+    return shorten(str(case.reasons[0]), 100, placeholder=" ...") if case.reasons else "held with its batch"
 
 
 def _readable(value: object) -> object:

@@ -7,8 +7,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lazaretto.durable import refusal
+from lazaretto.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -31,11 +35,38 @@ def print_json(value: object) -> None:
 def print_error(error: LazarettoError, *, as_json: bool) -> None:
     """One sentence and a hint, on standard error; as JSON also on standard output."""
     if as_json:
-        print_json({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
+        print_json({"error": error_document(error)})
     shown = console(stderr=True)
     shown.print(f"[bold red]error:[/] {_escaped(error.message)}")
     if error.hint:
         shown.print(f"[dim]{_escaped(error.hint)}[/]")
+
+
+def error_document(error: LazarettoError) -> dict[str, Any]:
+    """An error as JSON shows it."""
+    return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that must not be there yet.
+
+    Raises:
+        UsageError: It is there, its folder is not, or it cannot be written.
+    """
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", hint="name another file, or remove it first") from None
+    except FileNotFoundError:
+        raise UsageError(f"the folder {path.parent} does not exist", hint="make it first, or name another") from None
+    except OSError as error:
+        raise refusal(error, path) or UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 record``, ``2,000 records``."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 @contextmanager

@@ -24,6 +24,8 @@ KEYS_VARIABLE = "LAZARETTO_KEYS"
 FOLDERS = ("contracts", "landing", "trusted", "keys", "state")
 
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_ODD = set("%#?[]^|\\")
+"""Characters that Delta Lake takes for an escape, a part of a URL or a pattern, when they stand in a path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _KNOWN: dict[str, tuple[str, ...]] = {
     "": ("id", "ledger", "audit", "keys"),
@@ -132,6 +134,20 @@ def find_workspace(given: str | Path | None = None) -> Workspace:
     )
 
 
+def _refuse_odd(root: Path) -> None:
+    """Refuse a place whose name the store's library would read as something else.
+
+    Raises:
+        UsageError: It is one.
+    """
+    odd = sorted({character for character in root.as_posix() if character in _ODD or not character.isprintable()})
+    if odd:
+        raise UsageError(
+            f"a workspace cannot lie in {str(root)!r}: its path has {' '.join(map(repr, odd))}",
+            hint="choose a folder without such characters, or rename it",
+        )
+
+
 def load_workspace(root: Path) -> Workspace:
     """Read ``lazaretto.toml``.
 
@@ -149,6 +165,7 @@ def load_workspace(root: Path) -> Workspace:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     _refuse_unknown(path, content)
     root = root.absolute()
+    _refuse_odd(root)
     url = os.environ.get(LEDGER_VARIABLE) or _text(path, content, "ledger", "url")
     anchor = _text(path, content, "audit", "anchor")
     name = content.get("id")
@@ -172,6 +189,7 @@ def init_workspace(folder: str | Path) -> tuple[Workspace, tuple[Path, ...]]:
     from lazaretto.keys import create_keys
 
     root = Path(folder).absolute()
+    _refuse_odd(root)
     made: list[Path] = []
     with writable(root):
         for path in (root, *(root / name for name in FOLDERS)):

@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lazaretto.contract_errors import contract_error, nearest
+from lazaretto.contract_errors import contract_error
+from lazaretto.contract_rules import rule_faults
 from lazaretto.contract_yaml import YamlError, read_yaml
 from lazaretto.errors import ContractError
 
@@ -41,12 +42,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """Options of a column that only some types have; ``nullable`` and ``pii`` apply to all."""
 
-_ROLE_TYPES: dict[str, tuple[str, ...]] = {
-    "id": ("category", "text", "integer"),
-    "label": ("category", "integer", "boolean"),
-    "source": ("category", "text", "integer", "boolean"),
-}
-_GROUP_TYPES = ("category", "integer", "boolean")
 _INT64_LIMIT = 2**63
 
 
@@ -62,9 +57,12 @@ def _number(value: object) -> object:
 
 
 def _detectors(value: object) -> object:
-    named = isinstance(value, (list, tuple)) and value and all(isinstance(name, str) and name for name in value)
-    if value != "default" and not named:
+    names = list(value) if isinstance(value, (list, tuple)) else []
+    if value != "default" and not (names and all(isinstance(name, str) and name for name in names)):
         raise _fault("type", f"must be 'default' or a list of detector names, not {value!r}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise _fault("values", f"detector {twice!r} is listed twice")
     return value
 
 
@@ -168,7 +166,7 @@ class Contract(_Frozen):
 
     @model_validator(mode="after")
     def _names_fit_together(self, info: ValidationInfo) -> Self:
-        faults = [*_role_faults(self), *_name_faults(self), *_expectation_faults(self)]
+        faults = rule_faults(self)
         found = (info.context or {}).get("faults")
         if found is not None:  # collected, so that one reading reports them all
             found.extend(faults)
@@ -196,6 +194,11 @@ class Contract(_Frozen):
         if self.features is not None:
             return self.features
         return tuple(name for name in self.all_columns if name not in {self.id, self.label, self.source})
+
+    @property
+    def names_people(self) -> bool:
+        """Whether the id is personal data: records are then called by their content's digest, and the id is masked."""
+        return self.id is not None and self.all_columns[self.id].pii
 
     @property
     def digest(self) -> str:
@@ -284,71 +287,3 @@ def _check_bound(kind: str, option: str, bound: float | None) -> None:
         raise _fault("range", f"{option} {bound} does not fit into 64 bits", option)
     if kind == "integer" and bound != int(bound):
         raise _fault("range", f"{option} {bound} is not a whole number, and the column is an integer", option)
-
-
-Faults = list[tuple[tuple[str | int, ...], str]]
-
-
-def _role_faults(contract: Contract) -> Faults:
-    faults: Faults = []
-    taken: dict[str, str] = {}
-    for role, allowed in _ROLE_TYPES.items():
-        name = getattr(contract, role)
-        if name is None:
-            continue
-        if name in taken:
-            faults.append(((role,), f"{role} and {taken[name]} are the same column {name!r}; each needs its own"))
-        taken.setdefault(name, role)
-        column = contract.columns.get(name)
-        if column is not None and column.type not in allowed:
-            what = f"{role} column {name!r} is of type {column.type}; allowed: {', '.join(allowed)}"
-            faults.append((("columns", name, "type"), what))
-        if column is not None and role == "id" and column.nullable:
-            faults.append((("columns", name, "nullable"), f"id column {name!r} cannot be nullable"))
-    return faults
-
-
-def _name_faults(contract: Contract) -> Faults:
-    faults: Faults = []
-    for name in contract.all_columns:
-        place = ("columns", name) if name in contract.columns else ()
-        if name.startswith("_"):
-            faults.append((place, f"column name {name!r} is reserved: names may not start with '_'"))
-        elif name.startswith("^") and name.endswith("$"):
-            faults.append(
-                (place, f"column name {name!r} reads as a pattern: names may not begin with '^' and end with '$'")
-            )
-        elif not name.strip() or not name.isprintable():
-            faults.append((place, f"column name {name!r} is blank or holds control characters"))
-    for key in ("features", "groups"):
-        listed: tuple[str, ...] = getattr(contract, key) or ()
-        for index, name in enumerate(listed):
-            what = (
-                f"{name!r} is listed twice in {key}" if name in listed[:index] else _listed_fault(contract, key, name)
-            )
-            if what:
-                faults.append(((key, index), what))
-    if contract.features is None and not contract.feature_names:
-        faults.append((("columns",), "no column is left to judge besides id, label and source"))
-    return faults
-
-
-def _listed_fault(contract: Contract, key: str, name: str) -> str:
-    columns = contract.all_columns
-    if name not in columns:
-        return f"{name!r} in {key} is not a column{nearest(name, columns)}"
-    if key == "features" and name in {contract.id, contract.label}:
-        return f"{name!r} is the {'id' if name == contract.id else 'label'} and cannot be a feature"
-    if key == "groups" and columns[name].type not in _GROUP_TYPES:
-        return f"group column {name!r} is of type {columns[name].type}; allowed: {', '.join(_GROUP_TYPES)}"
-    return ""
-
-
-def _expectation_faults(contract: Contract) -> Faults:
-    faults: Faults = []
-    for index, expectation in enumerate(contract.expectations):
-        kind = expectation.get("type")
-        if not isinstance(kind, str) or not kind.startswith("expect_"):
-            what = "an expectation needs 'type', the name of a Great Expectations expectation (expect_...)"
-            faults.append((("expectations", index), what))
-    return faults

@@ -23,7 +23,8 @@ MAX_CHARACTERS = 1_000_000
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-_MAX_DIGITS = 400
+_MAX_DIGITS = 300
+"""A longer whole number is read as a float, which is then infinite: no column can hold it."""
 _MAX_DEPTH = 50
 
 
@@ -112,6 +113,8 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        if not str(node.value).isascii() and any("\ud800" <= c <= "\udfff" for c in node.value):
+            self.faults.append(YamlError(node.start_mark.line + 1, f"{node.value!r} is no text that UTF-8 can write"))
         # The type of a category value is not the reader's to guess: 007, 1.0 and no are kept as written.
         return _scalar(
             str(node.value),

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from lazaretto import attest
 from lazaretto.attest import WHOLE_BATCH
 from lazaretto.config import Workspace, find_workspace
-from lazaretto.errors import Blocked, IntegrityViolated
+from lazaretto.errors import Blocked, IntegrityViolated, UsageError
 from lazaretto.keys import PUBLISHER, public_key
 from lazaretto.seen import check_seen
 from lazaretto.table import LOG, active_files, open_table
+from lazaretto.timespan import timespan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
 _HINT = "do not train on it; lazaretto verify says what is wrong"
 _CLOCK_SKEW = timedelta(minutes=10)
 _TRIES = 3
+_RUN_LENGTH = 200
+"""Longest id of a training run: what the ledger's column holds."""
 
 
 def gate(
     dataset: str,
     *,
     version: int | None = None,
-    max_age: timedelta | None = None,
+    max_age: timedelta | str | None = None,
     batch: str | None = None,
     run: str | None = None,
     workspace: Workspace | str | Path | None = None,
@@ -46,7 +49,7 @@ def gate(
     Args:
         dataset: The data set.
         version: A store version; the newest by default.
-        max_age: How old that version's attestation may be.
+        max_age: How old that version's attestation may be; a span, or text such as ``24h``.
         batch: Also require that records of this batch are in that version.
         run: Id of a training run; recorded in ledger and audit log as a reader of that version.
         workspace: The workspace or its folder; found from the current folder by default.
@@ -55,8 +58,11 @@ def gate(
     Raises:
         Blocked: Nothing was admitted, the version is unknown or too old, the batch is held or not there.
         IntegrityViolated: Store or attestations are not what was signed.
-        UsageError: No workspace, or its public key is missing.
+        UsageError: No workspace, its public key is missing, or the run's id is none.
     """
+    if run is not None:
+        _check_run(run)
+    oldest = timespan(max_age) if isinstance(max_age, str) else max_age
     place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
     chain = require(place, dataset)
     attestation = chain.head if version is None else chain.at(version)
@@ -65,7 +71,7 @@ def gate(
     if chain.head is not attestation:
         _check_active(place, chain, attestation)
     moment = now or datetime.now(UTC)
-    _check_age(attestation, max_age, moment)
+    _check_age(attestation, oldest, moment)
     if batch is not None and not _holds_batch(chain, attestation, batch):
         from lazaretto.blocked import batch_not_there
 
@@ -150,6 +156,14 @@ def _check_active(workspace: Workspace, chain: Chain, attestation: Attestation) 
         file = folder / path
         if not file.is_file() or file.stat().st_size != size:
             raise IntegrityViolated(f"store file {file} is missing or has another size than attested", hint=_HINT)
+
+
+def _check_run(run: str) -> None:
+    if not run.strip() or len(run) > _RUN_LENGTH or not run.isprintable():
+        raise UsageError(
+            f"{run[:40]!r} is no id of a training run",
+            hint=f"1 to {_RUN_LENGTH} printable characters, not all of them blank",
+        )
 
 
 def _no_such_version(chain: Chain, version: int | None) -> Blocked:

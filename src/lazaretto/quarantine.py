@@ -23,6 +23,7 @@ import polars as pl
 from lazaretto.attest import canonical_json
 from lazaretto.durable import make_folder, sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
+from lazaretto.parquet import scan_parquet
 from lazaretto.records import ROW
 from lazaretto.sealed import SealedReader, SealedWriter
 
@@ -286,7 +287,7 @@ def _seal_rejects(folder: Path, key: bytes, rejects: Path, digests: dict[str, st
     with SealedWriter(folder / REJECTS, key, REJECTS) as out, rejects.open("rb") as source:
         shutil.copyfileobj(source, out, _BLOCK)
         digests[REJECTS] = out.finish()
-    return int(pl.scan_parquet(rejects).select(pl.len()).collect().item())
+    return int(scan_parquet(rejects).select(pl.len()).collect().item())
 
 
 def _seal_originals(

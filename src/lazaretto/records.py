@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROW = "_row"
 """Canonical column: position of the record in the input, counted over all files from 0 (UInt64)."""
 RECORD_ID = "_record_id"
-"""Canonical column: the contract's id column as text, else the content digest (String)."""
+"""Canonical column: the contract's id as text; the content digest where it has none or it is personal (String)."""
 DIGEST = "_digest"
 """Canonical column: hex digest of the record's contract columns; equal content, equal digest (String)."""
 

@@ -150,7 +150,7 @@ def test_too_small_a_trusted_set_is_refused_with_the_number_needed(
     incoming, trusted, contract = flights
     with pytest.raises(UsageError, match="too few") as caught:
         _fit(_digested(incoming.head(500)), trusted.head(50), contract)
-    assert "198" in str(caught.value.hint)
+    assert "248" in str(caught.value.hint)
 
 
 def test_a_detector_that_raises_is_named_and_the_others_still_score(
