@@ -12,23 +12,18 @@ from lazaretto.contract import load_contract
 from lazaretto.errors import ContractError, IntegrityViolated, UsageError
 from lazaretto.keys import master_key
 from lazaretto.ledger import open_ledger
-from lazaretto.pipelines.record import case_id
+from lazaretto.pipelines.undecided import cases_by_id
 from lazaretto.quarantine import Identity, Quarantined
 from lazaretto.records import DIGEST, RECORD_ID, ROW
-from lazaretto.tables import FINAL, BatchRow, CaseRow, DecisionRow
+from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
 
     from lazaretto.config import Workspace
 
 STATES = ("open", "released", "discarded")
 MASKED = "(personal data, not shown)"
-_CHUNK = 500
-"""Ids in one query: SQLite limits the number of parameters."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,7 @@ def list_cases(
 
     Raises:
         UsageError: The state is none.
+        IntegrityViolated: What the ledger says of a case is nothing it was ever given.
     """
     if state is not None and state not in STATES:
         raise UsageError(f"{state!r} is no state of a case", hint=f"one of: {', '.join(STATES)}")
@@ -134,7 +130,7 @@ def show_case(workspace: Workspace, case: str, *, personal: bool = False) -> Cas
 
     Raises:
         UsageError: There is no such case.
-        IntegrityViolated: The record cannot be read back as it was sealed.
+        IntegrityViolated: The record cannot be read back as it was sealed, or the ledger's row is not one of ours.
     """
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         row = cases_by_id(session, [case])[0]
@@ -154,61 +150,30 @@ def open_quarantine(workspace: Workspace, dataset: str, batch: str) -> Quarantin
     return Quarantined(workspace.quarantine(dataset, batch), identity, master_key(workspace.keys))
 
 
-def cases_by_id(session: Session, ids: Sequence[str]) -> list[CaseRow]:
-    """The cases with these ids, in that order.
-
-    Raises:
-        UsageError: One of them does not exist.
-    """
-    found: dict[str, CaseRow] = {}
-    for start in range(0, len(ids), _CHUNK):
-        chosen = select(CaseRow).where(CaseRow.id.in_(ids[start : start + _CHUNK]))
-        found.update((row.id, row) for row in session.scalars(chosen))
-    for case in ids:
-        if case not in found:
-            raise UsageError(f"there is no case {case}", hint="lazaretto review list shows them")
-        if case != case_id(found[case].batch_id, found[case].row):
-            # Or a release would admit another record than the one that was looked at.
-            raise IntegrityViolated(f"case {case} was made to point at another record", hint="run lazaretto verify")
-    return [found[case] for case in ids]
-
-
-def open_cases(session: Session, ids: Sequence[str]) -> list[CaseRow]:
-    """The cases with these ids, none of them decided yet.
-
-    Raises:
-        UsageError: One does not exist, or was decided before.
-    """
-    rows = cases_by_id(session, ids)
-    for row in rows:
-        if row.state != "open":
-            final = select(DecisionRow).where(DecisionRow.case_id == row.id, DecisionRow.action.in_(FINAL))
-            said = session.scalars(final).one()
-            raise UsageError(
-                f"case {row.id} was {row.state} by {said.actor} at {said.at}: {said.reason}",
-                hint="a decision is not changed; lazaretto review show tells its story",
-            )
-    return rows
-
-
-def batch_by_id(session: Session, batch: str) -> BatchRow:
-    """The batch with this id.
-
-    Raises:
-        UsageError: It does not exist.
-    """
-    row = session.get(BatchRow, batch)
-    if row is None:
-        raise UsageError(f"there is no batch {batch}", hint="lazaretto status lists what is held")
-    return row
-
-
 def _conditions(dataset: str | None, batch: str | None, state: str | None) -> list[ColumnElement[bool]]:
     wanted = ((CaseRow.dataset, dataset), (CaseRow.batch_id, batch), (CaseRow.state, state))
     return [column == value for column, value in wanted if value is not None]
 
 
 def _case(row: CaseRow, since: str) -> Case:
+    """A row of the ledger as a case.
+
+    Raises:
+        IntegrityViolated: It holds what no case was ever given.
+    """
+    reasons, evidence = _json_list(row.reasons), _json_list(row.evidence)
+    sound = (
+        all(isinstance(reason, str) for reason in reasons or ())
+        and all(isinstance(item, dict) for item in evidence or ())
+        and all(isinstance(number, float | None) for number in (row.suspicion, row.p_value, row.q_value))
+        and all(isinstance(text, str) for text in (row.record_id, row.state, row.assignee or "", since))
+        and isinstance(row.row, int)
+    )
+    if reasons is None or evidence is None or not sound:
+        raise IntegrityViolated(
+            f"what the ledger says of case {row.id} cannot be read: it was altered",
+            hint="lazaretto verify says what else was; restore the ledger from a backup",
+        )
     return Case(
         id=row.id,
         dataset=row.dataset,
@@ -218,12 +183,21 @@ def _case(row: CaseRow, since: str) -> Case:
         suspicion=row.suspicion,
         p_value=row.p_value,
         q_value=row.q_value,
-        reasons=tuple(json.loads(row.reasons)),
-        evidence=tuple(json.loads(row.evidence)),
+        reasons=tuple(reasons),
+        evidence=tuple(evidence),
         state=row.state,
         assignee=row.assignee,
         waiting_since=since,
     )
+
+
+def _json_list(text: str) -> list[Any] | None:
+    """A JSON list; None where the text is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _personal(workspace: Workspace, dataset: str, names: set[str]) -> set[str]:

@@ -18,7 +18,7 @@ from lazaretto.contract import load_contract
 from lazaretto.durable import make_folder, sync_tree, writable
 from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import master_key
-from lazaretto.ledger import discarded, open_ledger
+from lazaretto.ledger import discarded, hold_reasons, open_ledger
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
 from lazaretto.pipelines.device import check_device
 from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
@@ -265,7 +265,7 @@ class _Run:
         with self.ledger.reading() as session:
             row = session.get_one(BatchRow, batch)
             names = ("arrived", "admitted", "quarantined", "rejected", "suspects", "files")
-            reasons = tuple(json.loads(row.hold_reasons))
+            reasons = hold_reasons(row)
             return IngestResult(
                 dataset=row.dataset,
                 batch=row.id,
@@ -281,15 +281,15 @@ class _Run:
 
 
 def keep(judged: Path, folder: Path) -> dict[str, str]:
-    """Move what stays of a judging to the batch's folder; gives the SHA-256 of verdicts and evidence."""
+    """Move what stays of a judging to the batch's folder; gives the SHA-256 of each file, by its name's stem."""
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     for name in KEPT:
         if (judged / name).exists():
             shutil.copyfile(judged / name, folder / name)
     sync_tree(folder)
-    paths = {"verdicts": folder / VERDICTS, "evidence": folder / EVIDENCE}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+    kept = [folder / name for name in KEPT if (judged / name).exists()]
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
 
 
 def contract_digests(contract: Contract) -> dict[str, str]:

@@ -27,6 +27,7 @@ from lazaretto.ledger import checkpoint
 from lazaretto.pipelines.landing import clear_landing
 from lazaretto.pipelines.record import record
 from lazaretto.records import OnStep, no_step
+from lazaretto.seen import check_seen
 from lazaretto.store import commit, log_files, sweep, sweep_log
 from lazaretto.table import active_files, open_table
 from lazaretto.tables import BatchRow, DecisionRow
@@ -130,11 +131,12 @@ def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
     published = {attestation.unit for attestation in read_chain(workspace, dataset).attestations}
     marker = _begun(workspace, dataset)
     if marker.exists():
-        batch = marker.read_text(encoding="utf-8")
-        with ledger.reading() as session:
-            known = batch in published or session.get(BatchRow, batch) is not None
-        if _BATCH_ID.fullmatch(batch) and not known:
-            for folder in (workspace.batch(batch), workspace.quarantine(dataset, batch)):
+        # It names folders to clear away and nothing else: where it does not name a batch, nothing is cleared away.
+        batch = marker.read_bytes().decode(errors="replace")
+        if _BATCH_ID.fullmatch(batch) and batch not in published:
+            with ledger.reading() as session:
+                known = session.get(BatchRow, batch) is not None
+            for folder in () if known else (workspace.batch(batch), workspace.quarantine(dataset, batch)):
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(folder.with_name(f".{folder.name}.part"), ignore_errors=True)
         marker.unlink()
@@ -155,14 +157,16 @@ def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep 
     The caller holds the data set's lock.
 
     Raises:
-        IntegrityViolated: The journal or the store was tampered with in the meantime.
+        IntegrityViolated: The journal or the store was tampered with in the meantime, or put back to an older state.
     """
-    plan = None
+    chain, plan = read_chain(workspace, dataset), None
+    check_seen(workspace, chain, remember=False)
     if workspace.journal(dataset).exists():
-        plan = _read_plan(workspace, dataset)
+        plan = read_plan(workspace, dataset)
         carry_out(workspace, ledger, plan, on_step)
+        chain = read_chain(workspace, dataset)
     sweep_log(workspace.store(dataset))
-    check_head(workspace, ledger, read_chain(workspace, dataset))
+    check_head(workspace, ledger, chain)
     abandon(workspace, ledger, dataset)
     checkpoint(ledger)
     return plan
@@ -239,7 +243,12 @@ def _begun(workspace: Workspace, dataset: str) -> Path:
     return workspace.journal(dataset).with_name(f"{dataset}.begun")
 
 
-def _read_plan(workspace: Workspace, dataset: str) -> Plan:
+def read_plan(workspace: Workspace, dataset: str) -> Plan:
+    """The publication of a data set that is under way or was interrupted.
+
+    Raises:
+        IntegrityViolated: It cannot be read, is not signed with the publisher's key, or is that of another data set.
+    """
     path = workspace.journal(dataset)
     payload = attest.unseal(path, JOURNAL_TYPE, public_key(workspace.keys, PUBLISHER))
     try:

@@ -10,9 +10,10 @@ import polars as pl
 from sqlalchemy import insert, select, update
 
 from lazaretto.attest import BATCH_RELEASE, RELEASE
-from lazaretto.audit import Entry
+from lazaretto.audit import Entry, digest_of
 from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit
+from lazaretto.parquet import scan_parquet
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS
 from lazaretto.records import ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
@@ -94,7 +95,12 @@ def _record_batch(session: Session, workspace: Workspace, plan: Plan, attestatio
         ]
         session.execute(insert(CaseRow), rows)
     action = "batch.held" if plan.kind == "hold" else "batch.admitted"
-    detail = {"counts": plan.counts, "digests": plan.digests, **_published(attestation)}
+    detail = {
+        "counts": plan.counts,
+        "digests": plan.digests,
+        "hold_reasons": digest_of(list(plan.hold_reasons)),
+        **_published(attestation),
+    }
     append_audit(session, audit_entry(plan, action, plan.batch, detail))
 
 
@@ -118,8 +124,8 @@ def read_cases(folder: Path, digests: dict[str, str]) -> pl.DataFrame:
         if not same:
             raise IntegrityViolated(f"{folder / name} is not what was judged")
     wanted = ("record_id", "suspicion", "p_value", "q_value", "reasons")
-    verdicts = pl.scan_parquet(folder / VERDICTS).select(*wanted).with_row_index(ROW).cast({ROW: pl.UInt64})
-    suspects = pl.scan_parquet(folder / EVIDENCE).filter("suspect").select(ROW, "evidence")
+    verdicts = scan_parquet(folder / VERDICTS).select(*wanted).with_row_index(ROW).cast({ROW: pl.UInt64})
+    suspects = scan_parquet(folder / EVIDENCE).filter("suspect").select(ROW, "evidence")
     numbers = [pl.col(name).fill_nan(None) for name in ("suspicion", "p_value", "q_value")]
     cases = verdicts.join(suspects, on=ROW).with_columns(numbers)
     return cases.sort("p_value", "suspicion", ROW, descending=[False, True, False], nulls_last=False).collect()
@@ -140,5 +146,11 @@ def _record_release(session: Session, plan: Plan, attestation: Attestation | Non
     if plan.kind == BATCH_RELEASE:
         session.execute(update(BatchRow).where(BatchRow.id == plan.batch).values(state="released"))
     action = "batch.released" if plan.kind == BATCH_RELEASE else "case.released"
-    detail = {"batch": plan.batch, "cases": list(plan.cases), "counts": plan.counts, **_published(attestation)}
+    detail = {
+        "batch": plan.batch,
+        "cases": list(plan.cases),
+        "counts": plan.counts,
+        "reason": digest_of(plan.reason),
+        **_published(attestation),
+    }
     append_audit(session, audit_entry(plan, action, plan.unit, detail))

@@ -11,14 +11,14 @@ import polars as pl
 from sqlalchemy import select
 
 from lazaretto.attest import BATCH_RELEASE, RELEASE
-from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
-from lazaretto.durable import make_folder, writable
+from lazaretto.durable import make_folder
 from lazaretto.errors import LazarettoError, UsageError
-from lazaretto.ledger import open_ledger
-from lazaretto.pipelines.cases import batch_by_id, open_cases, open_quarantine
+from lazaretto.parquet import parquet_schema, read_parquet
+from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.ingest import contract_digests
-from lazaretto.pipelines.publish import Plan, abandon, carry_out, next_epoch, prepare, read_chain, recover
+from lazaretto.pipelines.publish import Plan, abandon, carry_out, next_epoch, prepare, read_chain
+from lazaretto.pipelines.undecided import held_batch, open_cases
 from lazaretto.records import ROW
 from lazaretto.store import ensure_table, write_files
 from lazaretto.tables import CaseRow
@@ -72,35 +72,42 @@ class Release:
         content = "\n".join([self.batch, *sorted(self.cases)])
         return "r-" + hashlib.sha256(content.encode()).hexdigest()[:20]
 
-    def make(self) -> Released:
-        """Publish the records, once.
+    def make(self, ledger: Ledger) -> Released:
+        """Publish the records, once. The caller holds the data set's lock and left nothing interrupted.
 
         Raises:
-            UsageError: Decided before, another process at work, or a record breaks today's contract.
+            UsageError: Decided before, or a record breaks today's contract.
             IntegrityViolated: A record cannot be read back as it was sealed, or the store was tampered with.
         """
-        workspace = self.workspace
-        with (
-            writable(workspace.state),
-            dataset_lock(workspace, self.dataset),
-            open_ledger(workspace) as ledger,
-        ):
-            finished = recover(workspace, ledger, self.dataset, self.on_step)
-            if finished is None or finished.unit != self.unit:
-                try:
-                    plan = self._plan(ledger)
-                except BaseException:
-                    with suppress(LazarettoError):  # what went wrong is said already
-                        abandon(workspace, ledger, self.dataset)
-                    raise
-                carry_out(workspace, ledger, plan, self.on_step)
-        entry = next(entry for entry in read_chain(workspace, self.dataset).attestations if entry.unit == self.unit)
+        try:
+            plan = self._plan(ledger)
+        except BaseException:
+            with suppress(LazarettoError):  # what went wrong is said already
+                abandon(self.workspace, ledger, self.dataset)
+            raise
+        carry_out(self.workspace, ledger, plan, self.on_step)
+        return self.made()
+
+    def require_open(self, session: Session) -> None:
+        """Refuse what could not be released whatever the records hold.
+
+        Raises:
+            UsageError: It was decided before, or there is no contract to judge it by.
+            IntegrityViolated: The ledger contradicts itself about it.
+        """
+        self._contract()
+        self._rows(session)
+
+    def made(self) -> Released:
+        """What became of the release, once it was published."""
+        chain = read_chain(self.workspace, self.dataset)
+        entry = next(entry for entry in chain.attestations if entry.unit == self.unit)
         records = sum(file.rows for file in entry.added)
         return Released(self.unit, self.dataset, self.batch, self.cases, records, entry.version, entry.epoch)
 
     def _plan(self, ledger: Ledger) -> Plan:
         workspace = self.workspace
-        contract = load_contract(workspace.contract(self.dataset))
+        contract = self._contract()
         with ledger.reading() as session:
             rows = self._rows(session)
         self.on_step("decrypt")
@@ -110,7 +117,7 @@ class Release:
         self.on_step("files")
         store = workspace.store(self.dataset)
         base = ensure_table(store, contract)
-        frames = (pl.read_parquet(partition) for partition in partitions)
+        frames = (read_parquet(partition) for partition in partitions)
         files = write_files(store, self.unit, self.batch, frames, contract)
         plan = Plan(
             kind=RELEASE if self.cases else BATCH_RELEASE,
@@ -132,13 +139,17 @@ class Release:
         prepare(workspace, plan)
         return plan
 
+    def _contract(self) -> Contract:
+        contract = load_contract(self.workspace.contract(self.dataset))
+        if contract.dataset != self.dataset:
+            raise UsageError(f"{contract.path} is the contract of {contract.dataset!r}, not of {self.dataset!r}")
+        return contract
+
     def _rows(self, session: Session) -> set[int]:
         """Positions of the cases' records; without cases, of the records to leave out, for they are cases."""
         if self.cases:
             return {row.row for row in open_cases(session, self.cases)}
-        batch = batch_by_id(session, self.batch)
-        if batch.state != "held":
-            raise UsageError(f"batch {self.batch} is not held: it is {batch.state}")
+        held_batch(session, self.batch)
         return set(session.scalars(select(CaseRow.row).where(CaseRow.batch_id == self.batch)))
 
     def _decrypt(self, rows: set[int]) -> list[Path]:
@@ -166,7 +177,7 @@ class Release:
             yield frame.filter(~pl.col(ROW).is_in(left_out.implode()))
 
     def _validate(self, partitions: list[Path], contract: Contract) -> None:
-        columns = set(pl.read_parquet_schema(partitions[0]))
+        columns = set(parquet_schema(partitions[0]))
         missing = [name for name in contract.all_columns if name not in columns]
         if missing:
             raise UsageError(
@@ -178,6 +189,6 @@ class Release:
             where = f"record {row} of {self.batch}" if row >= 0 else f"batch {self.batch}"
             more = f" ({len(broken) - 1} more do)" if len(broken) > 1 else ""
             raise UsageError(
-                f"{where} breaks today's contract of {self.dataset}: {why}{more}; nothing was released",
+                f"{where} breaks today's contract of {self.dataset}: {why}{more}; nothing of it was released",
                 hint="discard it, or change the contract if the contract is wrong",
             )

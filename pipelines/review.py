@@ -6,36 +6,38 @@ Each needs a reason, is kept for good, and can be made once.
 from __future__ import annotations
 
 import getpass
-from contextlib import contextmanager
+import re
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
-from lazaretto.audit import Entry
 from lazaretto.config import dataset_lock
 from lazaretto.durable import writable
-from lazaretto.errors import UsageError
-from lazaretto.ledger import append_audit, checkpoint, open_ledger, remember_discarded
-from lazaretto.pipelines.cases import batch_by_id, cases_by_id, open_cases, open_quarantine
+from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.ledger import checkpoint, open_ledger
+from lazaretto.pipelines.cases import open_quarantine
+from lazaretto.pipelines.decide import decide, remember, tell, update_cases
 from lazaretto.pipelines.publish import recover
 from lazaretto.pipelines.recheck import Recheck, recheck
 from lazaretto.pipelines.release import Release, Released
+from lazaretto.pipelines.undecided import batch_by_id, cases_by_id, held_batch, open_cases
 from lazaretto.records import DIGEST, ROW, OnStep, no_step
-from lazaretto.tables import BatchRow, CaseRow, DecisionRow
+from lazaretto.tables import BatchRow, CaseRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from sqlalchemy.orm import Session
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lazaretto.config import Workspace
     from lazaretto.ledger import Ledger
 
-_CHUNK = 500
-"""Ids in one statement: SQLite limits the number of parameters."""
+_NAME_LENGTH = 200
+"""Longest name of a person: what the ledger's columns hold."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in a command line that are not UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,15 @@ def word(reason: str, actor: str | None = None, now: datetime | None = None) -> 
         now: When; the clock's time by default.
 
     Raises:
-        UsageError: The reason is empty.
+        UsageError: The reason is empty, or it or the actor's name is not text that the ledger can hold.
     """
     if not reason.strip():
         raise UsageError("a decision needs a reason", hint="say why with --reason; it is kept for good")
-    return Word(reason.strip(), actor or getpass.getuser(), (now or datetime.now(UTC)).isoformat(timespec="seconds"))
+    if "\0" in reason or _SURROGATE.search(reason):
+        raise UsageError("the reason is no text that can be kept", hint="it holds bytes that are not UTF-8, or a NUL")
+    return Word(
+        reason.strip(), _name(actor or getpass.getuser()), (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    )
 
 
 def release(
@@ -73,7 +79,8 @@ def release(
 ) -> list[Released]:
     """Let the records of open cases into the store, each exactly once; one publication for each batch concerned.
 
-    A record that breaks today's contract stays where it is, and with it all of its batch that were to go together.
+    A record that breaks today's contract stays where it is, and with it all of its batch that were to go together; the
+    batches before it are released by then, and the error says so.
 
     Args:
         workspace: Where everything lies.
@@ -86,10 +93,11 @@ def release(
         UsageError: A case does not exist, was decided before, or its record breaks today's contract.
         IntegrityViolated: A record cannot be read back as it was sealed, or the store was tampered with.
     """
-    return [
-        Release(workspace, dataset, batch, ids, said, on_step, check).make()
+    wanted = [
+        Release(workspace, dataset, batch, ids, said, on_step, check)
         for (dataset, batch), ids in _by_batch(workspace, cases).items()
     ]
+    return _release(workspace, wanted, on_step)
 
 
 def release_batch(
@@ -104,33 +112,52 @@ def release_batch(
 
     Arguments and errors as for `release`.
     """
-    return Release(workspace, _dataset_of(workspace, batch), batch, (), said, on_step, check).make()
+    wanted = Release(workspace, _dataset_of(workspace, batch), batch, (), said, on_step, check)
+    return _release(workspace, [wanted], on_step)[0]
+
+
+def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -> list[Released]:
+    done: list[Released] = []
+    with _at_work(workspace, {one.dataset for one in wanted}, on_step) as (ledger, finished):
+        with ledger.reading() as session:
+            for one in wanted:
+                if one.unit not in finished:
+                    one.require_open(session)
+        for one in wanted:
+            try:
+                done.append(one.made() if one.unit in finished else one.make(ledger))
+            except (UsageError, IntegrityViolated) as error:
+                if not done:
+                    raise
+                before = ", ".join(f"{item.records} of {item.batch}" for item in done)
+                raise type(error)(f"{error.message}; released before that: {before}", hint=error.hint) from error
+    return done
 
 
 def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str, ...]:
     """Decide that records must never be trained on; the same content is refused when it arrives again.
 
-    Gives the cases decided. The records stay in quarantine, encrypted, as evidence.
+    Gives the cases decided: all of them; none when it raises. The records stay in quarantine, encrypted, as evidence.
 
     Raises:
         UsageError: A case does not exist or was decided before.
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
-    decided: list[str] = []
-    for (dataset, batch), ids in _by_batch(workspace, cases).items():
-        with _at_work(workspace, dataset) as ledger:
-            with ledger.reading() as session:
-                rows = [row.row for row in open_cases(session, ids)]
-            digests = open_quarantine(workspace, dataset, batch).select(rows)[DIGEST].to_list()
-            with ledger.writing() as session:
-                common = _common(batch, "discard", said)
-                session.execute(insert(DecisionRow), [{**common, "case_id": case} for case in ids])
-                _update_cases(session, ids, state="discarded")
-                new = remember_discarded(session, workspace, batch_by_id(session, batch), digests, said.at)
-                _audit(session, said, "case.discarded", dataset, (batch, ids), remembered=new)
-            checkpoint(ledger)
-        decided += ids
-    return tuple(decided)
+    wanted = _by_batch(workspace, cases)
+    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+        digests = {}
+        with ledger.reading() as session:
+            rows = {key: [row.row for row in open_cases(session, ids)] for key, ids in wanted.items()}
+        for (dataset, batch), chosen in rows.items():
+            digests[batch] = open_quarantine(workspace, dataset, batch).select(chosen)[DIGEST].to_list()
+        with ledger.writing() as session:
+            for (_, batch), ids in wanted.items():
+                decide(session, batch, ids, "discard", said)
+                update_cases(session, ids, state="discarded")
+                detail = remember(session, workspace, batch, digests[batch], said)
+                tell(session, said, "case.discarded", (batch, ids), **detail)
+        checkpoint(ledger)
+    return tuple(case for ids in wanted.values() for case in ids)
 
 
 def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
@@ -141,51 +168,57 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
     dataset = _dataset_of(workspace, batch)
-    with _at_work(workspace, dataset) as ledger:
+    with _at_work(workspace, {dataset}) as (ledger, _):
         with ledger.reading() as session:
+            held_batch(session, batch)
             own = set(session.scalars(select(CaseRow.row).where(CaseRow.batch_id == batch)))
         frames = open_quarantine(workspace, dataset, batch).records()
         digests = [text for frame in frames for text in frame.filter(~pl.col(ROW).is_in(own))[DIGEST]]
         with ledger.writing() as session:
-            row = batch_by_id(session, batch)
-            if row.state != "held":
-                raise UsageError(f"batch {batch} is not held: it is {row.state}")
-            session.add(DecisionRow(case_id=None, **_common(batch, "discard", said)))
+            decide(session, batch, (None,), "discard", said)
             session.execute(update(BatchRow).where(BatchRow.id == batch).values(state="discarded"))
-            new = remember_discarded(session, workspace, row, digests, said.at)
-            _audit(session, said, "batch.discarded", dataset, (batch, ()), remembered=new)
+            detail = remember(session, workspace, batch, digests, said)
+            tell(session, said, "batch.discarded", (batch, ()), **detail)
         checkpoint(ledger)
     return len(digests)
 
 
 def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word) -> tuple[str, ...]:
-    """Hand open cases to a person; gives the cases.
+    """Hand open cases to a person; gives the cases: all of them, or none when it raises.
 
     Raises:
         UsageError: The assignee is empty, a case does not exist or was decided before.
     """
     if not assignee.strip():
         raise UsageError("a case is assigned to somebody: the name is empty")
-    done: list[str] = []
-    for (dataset, batch), ids in _by_batch(workspace, cases).items():
-        with _at_work(workspace, dataset) as ledger:
-            with ledger.writing() as session:
+    who = _name(assignee.strip())
+    wanted = _by_batch(workspace, cases)
+    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+        with ledger.writing() as session:
+            for (_, batch), ids in wanted.items():
                 open_cases(session, ids)
-                common = {**_common(batch, "assign", said), "assignee": assignee.strip()}
-                session.execute(insert(DecisionRow), [{**common, "case_id": case} for case in ids])
-                _update_cases(session, ids, assignee=assignee.strip())
-                _audit(session, said, "case.assigned", dataset, (batch, ids))
-            checkpoint(ledger)
-        done += ids
-    return tuple(done)
+                decide(session, batch, ids, "assign", said, who)
+                update_cases(session, ids, assignee=who)
+                tell(session, said, "case.assigned", (batch, ids), assignee=who)
+        checkpoint(ledger)
+    return tuple(case for ids in wanted.values() for case in ids)
 
 
 @contextmanager
-def _at_work(workspace: Workspace, dataset: str) -> Iterator[Ledger]:
-    """The ledger, with the data set locked and nothing interrupted left."""
-    with writable(workspace.state), dataset_lock(workspace, dataset), open_ledger(workspace) as ledger:
-        recover(workspace, ledger, dataset)
-        yield ledger
+def _at_work(
+    workspace: Workspace, datasets: Iterable[str], on_step: OnStep = no_step
+) -> Iterator[tuple[Ledger, frozenset[str]]]:
+    """The ledger, with the data sets locked and nothing interrupted left; and the publications just finished."""
+    finished = set()
+    with ExitStack() as stack:
+        stack.enter_context(writable(workspace.state))
+        for dataset in sorted(datasets):
+            stack.enter_context(dataset_lock(workspace, dataset))
+        ledger = stack.enter_context(open_ledger(workspace))
+        for dataset in sorted(datasets):
+            plan = recover(workspace, ledger, dataset, on_step)
+            finished |= {plan.unit} if plan else set()
+        yield ledger, frozenset(finished)
 
 
 def _by_batch(workspace: Workspace, cases: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -205,26 +238,12 @@ def _dataset_of(workspace: Workspace, batch: str) -> str:
         return batch_by_id(session, batch).dataset
 
 
-def _common(batch: str, action: str, said: Word) -> dict[str, str | None]:
-    return {
-        "batch_id": batch,
-        "action": action,
-        "reason": said.reason,
-        "actor": said.actor,
-        "at": said.at,
-        "unit": "",
-        "assignee": None,
-    }
+def _name(text: str) -> str:
+    """A person's name as the ledger can hold it.
 
-
-def _update_cases(session: Session, ids: Sequence[str], **values: str) -> None:
-    for start in range(0, len(ids), _CHUNK):
-        session.execute(update(CaseRow).where(CaseRow.id.in_(ids[start : start + _CHUNK])).values(**values))
-
-
-def _audit(
-    session: Session, said: Word, action: str, dataset: str, what: tuple[str, Sequence[str]], **counts: int
-) -> None:
-    batch, ids = what
-    detail = {"batch": batch, "cases": list(ids), **counts}
-    append_audit(session, Entry(0, said.at, said.actor, action, dataset, batch, detail))
+    Raises:
+        UsageError: It is too long, or cannot be printed.
+    """
+    if len(text) > _NAME_LENGTH or not text.isprintable():
+        raise UsageError(f"{text[:40]!r} is no name: at most {_NAME_LENGTH} printable characters")
+    return text

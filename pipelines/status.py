@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lazaretto.config import Workspace
+    from lazaretto.tables import BatchRow
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def status(workspace: Workspace) -> list[DatasetStatus]:
 
     names = {path.stem for path in (workspace.root / "contracts").glob("*.yaml")} | set(waiting(workspace))
     with open_ledger(workspace) as ledger, ledger.reading() as session:
-        names |= set(session.scalars(select(BatchRow.dataset).distinct()))
+        names |= set(map(str, session.scalars(select(BatchRow.dataset).distinct())))
         found = []
         for name in sorted(names):
             opened = select(func.count(), func.min(BatchRow.ingested_at)).select_from(CaseRow).join(BatchRow)
@@ -54,7 +54,7 @@ def status(workspace: Workspace) -> list[DatasetStatus]:
                     "batch": row.id,
                     "since": row.ingested_at,
                     "records": row.quarantined,
-                    "reasons": json.loads(row.hold_reasons),
+                    "reasons": _reasons(row),
                 }
                 for row in held
             )
@@ -63,6 +63,17 @@ def status(workspace: Workspace) -> list[DatasetStatus]:
                 DatasetStatus(name, answer, version, at, records, count, oldest, waits, has_landed(workspace, name))
             )
     return found
+
+
+def _reasons(row: BatchRow) -> list[str]:
+    """Why a batch is held, or that the ledger no longer says: what else waits is shown all the same."""
+    from lazaretto.errors import IntegrityViolated
+    from lazaretto.ledger import hold_reasons
+
+    try:
+        return list(hold_reasons(row))
+    except IntegrityViolated as fault:
+        return [f"{fault.message}; run lazaretto verify"]
 
 
 def _gate(workspace: Workspace, dataset: str) -> tuple[str, int | None, str | None, int]:

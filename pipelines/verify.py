@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
-from lazaretto.audit import anchors, origin_of, read_checkpoint, verify_chain
 from lazaretto.config import dataset_lock
-from lazaretto.errors import IntegrityViolated
+from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import check_store
-from lazaretto.keys import AUDIT, public_key
-from lazaretto.ledger import open_ledger, read_audit
+from lazaretto.ledger import open_ledger
 from lazaretto.pipelines.cases import open_quarantine
-from lazaretto.pipelines.publish import read_chain
+from lazaretto.pipelines.datasets import find_datasets
+from lazaretto.pipelines.ingest import KEPT
+from lazaretto.pipelines.publish import read_chain, read_plan
 from lazaretto.pipelines.record import case_id, filed, read_cases
+from lazaretto.pipelines.verify_audit import read_log
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
 from lazaretto.records import ROW, OnRows, OnStep, no_rows, no_step
+from lazaretto.seen import check_seen
 from lazaretto.table import LOG
-from lazaretto.tables import BatchRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from sqlalchemy.orm import Session
-
     from lazaretto.attest import Chain
-    from lazaretto.audit import Checkpoint, Entry
+    from lazaretto.audit import Entry
     from lazaretto.config import Workspace
+    from lazaretto.tables import BatchRow
+
+
+_SUMMARY = "summary"
+"""Name of a digest that every batch has, but for those of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Verification:
 def verify(
     workspace: Workspace, dataset: str | None = None, *, on_step: OnStep = no_step, on_rows: OnRows = no_rows
 ) -> Verification:
-    """Check a workspace, or one data set of it, against its signatures; changes nothing.
+    """Check a workspace, or one data set of it, against its signatures; changes nothing but its own lock files.
 
     Args:
         workspace: Where everything lies.
@@ -75,22 +78,27 @@ def verify(
         on_rows: Called with the number of records just hashed.
 
     Raises:
-        UsageError: Another process is at work on a data set, or the ledger cannot be read.
+        UsageError: There is no such data set, another process is at work on one, or the state cannot be written.
+        IntegrityViolated: The ledger is damaged, so that nothing can be held against it.
     """
+    _check_writable(workspace)
     check = _Check(workspace, on_step, on_rows)
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(workspace))
         with ledger.reading() as session:
-            names = (dataset,) if dataset else _datasets(workspace, session)
+            found = find_datasets(workspace, session)
+        names = found.names if dataset is None else (found.require(dataset),)
+        check.findings += found.strays if dataset is None else ()
         for name in names:
             stack.enter_context(dataset_lock(workspace, name))
         on_step("audit log")
         # Log and books from one state of the ledger: a gate may write a training run into both at any time.
         session = stack.enter_context(ledger.reading())
-        entries = check.audit(session)
+        log = read_log(workspace, session)
+        check.findings += log.findings
         books = {name: read_books(session, name) for name in names}
         for name in names:
-            check.dataset(name, books[name], entries)
+            check.dataset(name, books[name], [entry for entry in log.entries if entry.dataset == name])
     return Verification(
         findings=tuple(dict.fromkeys(check.findings)),
         notes=tuple(check.notes),
@@ -98,8 +106,16 @@ def verify(
         files=check.files,
         records=check.records,
         quarantined=check.quarantined,
-        audit_entries=len(entries),
+        audit_entries=log.size,
     )
+
+
+def _check_writable(workspace: Workspace) -> None:
+    if workspace.state.exists() and not os.access(workspace.state, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"nothing was verified: {workspace.state} cannot be written, where locks are taken meanwhile",
+            hint="make it writable, or verify a copy of the workspace that is",
+        )
 
 
 class _Check:
@@ -113,45 +129,47 @@ class _Check:
         self.notes: list[str] = []
         self.files = self.records = self.quarantined = 0
 
-    def audit(self, session: Session) -> list[Entry]:
-        """Check the audit log against itself and every checkpoint there is; gives its entries."""
-        entries: list[Entry] = []
-        try:
-            checkpoints = list(self._checkpoints())
-            size = verify_chain(_kept(read_audit(session), entries), checkpoints)
-        except IntegrityViolated as fault:
-            self.findings.append(fault.message)
-            return entries
-        signed = max((checkpoint.size for _, checkpoint in checkpoints), default=0)
-        if size > signed:
-            self.findings.append(
-                f"{size - signed} audit entries are newer than the signed checkpoint: "
-                "an operation was interrupted (the next one signs them) or they were forged"
-            )
-        return entries
-
-    def _checkpoints(self) -> Iterator[tuple[str, Checkpoint]]:
-        origin, key = origin_of(self.workspace), public_key(self.workspace.keys, AUDIT)
-        own = [self.workspace.checkpoint] if self.workspace.checkpoint.exists() else []
-        for path in [*own, *anchors(self.workspace)]:
-            yield str(path), read_checkpoint(path, origin, key)
-
-    def dataset(self, name: str, books: Books, entries: list[Entry]) -> None:
+    def dataset(self, name: str, books: Books, entries: Sequence[Entry]) -> None:
         """Check one data set: store, quarantine, what was kept of the judging, and the ledger's books."""
         if self.workspace.journal(name).exists():
-            self.notes.append(f"a publication of {name} was interrupted; lazaretto ingest --dataset {name} finishes it")
+            self._journal(name)
         self.on_step(f"{name}: store")
         chain = self._store(name)
         self.on_step(f"{name}: ledger")
-        if chain is not None:
-            self.findings += ledger_findings(books, chain, [entry for entry in entries if entry.dataset == name])
+        self._collect(ledger_findings(books, chain, entries, name), f"what the ledger says of {name}")
         self.on_step(f"{name}: quarantine")
         self._quarantine(name, books)
+
+    def _collect(self, findings: Iterator[str], what: str) -> None:
+        """Take in findings as long as there are any."""
+        try:
+            for finding in findings:
+                self.findings.append(finding)  # one by one: those before a value that breaks the comparison count
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # A row of the ledger may hold anything, once someone else has written it.
+            self.findings.append(f"{what} cannot be compared with anything: it was altered ({error})")
+
+    def _journal(self, name: str) -> None:
+        try:
+            read_plan(self.workspace, name)
+        except IntegrityViolated as fault:
+            self.findings.append(fault.message)
+        else:
+            self.notes.append(f"a publication of {name} was interrupted; lazaretto ingest --dataset {name} finishes it")
+
+    def _seen(self, chain: Chain) -> None:
+        try:
+            check_seen(self.workspace, chain, remember=False)
+        except IntegrityViolated as fault:
+            self.findings.append(fault.message)
+        except UsageError as error:
+            self.notes.append(f"whether {chain.dataset} was put back to an older state is not known: {error.message}")
 
     def _store(self, name: str) -> Chain | None:
         folder = self.workspace.store(name)
         try:
             chain = read_chain(self.workspace, name)
+            self._seen(chain)
             check_store(self.workspace, chain)
         except IntegrityViolated as fault:
             self.findings.append(fault.message)
@@ -172,7 +190,7 @@ class _Check:
 
     def _quarantine(self, name: str, books: Books) -> None:
         for row in books.batches:
-            self.findings += self._batch(name, row, books.cases.get(row.id, {}))
+            self._collect(self._batch(name, row, books.cases.get(row.id, {})), f"what the ledger says of {row.id}")
         known = {row.id for row in books.batches}
         folder = self.workspace.quarantine(name, "any").parent
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -182,10 +200,11 @@ class _Check:
     def _batch(self, name: str, row: BatchRow, cases: Mapping[str, str]) -> Iterator[str]:
         try:
             digests = dict(json.loads(row.digests))
+            yield from _kept(self.workspace.batch(row.id), digests)
             found = read_cases(self.workspace.batch(row.id), digests)
         except IntegrityViolated as fault:
             yield fault.message
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             yield f"the ledger's digests of batch {row.id} cannot be read"
             return
         else:
@@ -206,18 +225,13 @@ class _Check:
         yield from quarantined.check()
 
 
-def _datasets(workspace: Workspace, session: Session) -> tuple[str, ...]:
-    names = set(session.scalars(select(BatchRow.dataset).distinct()))
-    for part in ("attestations", "store", "quarantine"):
-        folder = workspace.state / part
-        names |= {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return tuple(sorted(names))
-
-
-def _kept(stored: Iterator[tuple[Entry, str]], into: list[Entry]) -> Iterator[tuple[Entry, str]]:
-    for entry, said in stored:
-        into.append(entry)
-        yield entry, said
+def _kept(folder: Path, digests: Mapping[str, str]) -> Iterator[str]:
+    """What else was kept of a judging. Batches of earlier versions have no digest of it, then nothing can be said."""
+    for path in (folder / name for name in KEPT[2:]):
+        if path.stem in digests and _sha256(path) != digests[path.stem]:
+            yield f"{path} is not what was written when the batch was judged"
+        elif _SUMMARY in digests and path.stem not in digests and path.exists():
+            yield f"{path} was not there when the batch was judged"
 
 
 def _sha256(path: Path) -> str | None:

@@ -14,7 +14,9 @@ from lazaretto.audit import NOTHING, Checkpoint, Entry, open_note, read_checkpoi
 from lazaretto.config import load_workspace
 from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
 from lazaretto.ledger import append_audit, checkpoint, open_ledger, read_audit
-from tests.harness import NOW, publish
+from lazaretto.pipelines.cases import list_cases
+from lazaretto.pipelines.review import assign, discard, release_batch, word
+from tests.harness import HELD, NOW, no_fault, publish
 
 if TYPE_CHECKING:
     from lazaretto.config import Workspace
@@ -146,3 +148,23 @@ def test_the_log_holds_no_content_and_no_secret(workspace: Workspace) -> None:
         said = str([(entry.subject, entry.detail) for entry, _ in read_audit(session)])
     assert "r5" not in said
     assert "1000" not in said
+
+
+def test_the_log_holds_no_reason_for_it_may_quote_a_record(workspace: Workspace) -> None:
+    batch = publish(workspace, hold=True).batch
+    case = list_cases(workspace)[0].id
+    assign(workspace, [case], "bob", word("x of r5 is 1000"))
+    discard(workspace, [case], word("x of r5 is 1000"))
+    release_batch(workspace, batch, word("x of r5 is 1000"), check=no_fault)
+    with open_ledger(workspace) as ledger, ledger.reading() as session:
+        entries = [entry for entry, _ in read_audit(session)]
+    assert [entry.detail.get("reason", "") != "" for entry in entries] == [False, True, True, True]
+    assert "1000" not in str([entry.detail for entry in entries])
+    assert HELD not in str([entry.detail for entry in entries])
+
+
+def test_an_entry_that_has_no_canonical_json_breaks_the_chain() -> None:
+    made = entries(2)
+    for detail in ({"n": float("nan")}, {"n": b"x"}):
+        with pytest.raises(IntegrityViolated, match=r"entry 2 .* was altered"):
+            verify_chain([made[0], (replace(made[1][0], detail=detail), made[1][1])])

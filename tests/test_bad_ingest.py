@@ -82,7 +82,7 @@ def test_input_that_is_no_data_changes_nothing(
 @pytest.mark.parametrize(
     ("trusted", "says"),
     [
-        (None, "does not exist"),
+        (None, "is not there"),
         ("", "is empty"),
         ("id,x,late\n", "holds no records"),
         ("id,x,late\nt1,oops,true\n", "trusted records do not parse"),

@@ -246,4 +246,4 @@ def test_the_gate_opens_for_what_was_ingested(workspace: Workspace) -> None:
     result = publish(workspace)
     attestation = gate(DATASET, batch=result.batch, workspace=workspace)
     assert attestation.counts == result.counts
-    assert set(attestation.digests) == {"contract", "policy", "verdicts", "evidence", "quarantine"}
+    assert set(attestation.digests) == {"contract", "policy", "verdicts", "evidence", "summary", "quarantine"}

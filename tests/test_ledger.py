@@ -4,6 +4,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -15,13 +16,17 @@ import pytest
 from sqlalchemy import inspect, text
 
 from lazaretto.audit import Entry, verify_chain
-from lazaretto.errors import LazarettoError, UsageError
+from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
+from lazaretto.gatekeeper import gate
 from lazaretto.ledger import append_audit, discarded, open_ledger, read_audit, remember_discarded
+from lazaretto.pipelines.cases import list_cases
+from lazaretto.pipelines.review import discard, word
+from lazaretto.pipelines.verify import verify
 from lazaretto.tables import Base, BatchRow, CaseRow, DecisionRow
 from tests.harness import DATASET, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lazaretto.config import Workspace
     from lazaretto.ledger import Ledger
@@ -154,10 +159,60 @@ def test_an_unusable_ledger_is_one_sentence_without_a_password(url: str, said: s
     assert "secret" not in f"{error.value}{error.value.hint}"
 
 
-def test_a_damaged_database_file_is_one_sentence(workspace: Workspace) -> None:
+def test_a_file_that_is_no_database_is_one_sentence(workspace: Workspace) -> None:
     (workspace.state / "ledger.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(LazarettoError, match="ledger"), open_ledger(workspace):
+    with pytest.raises(IntegrityViolated, match=r"the ledger .* is damaged: file is not a database"):
+        verify(workspace)
+
+
+@pytest.mark.parametrize("command", [verify, list_cases, publish])
+def test_a_database_with_a_damaged_page_is_one_sentence(command: Callable[..., object], workspace: Workspace) -> None:
+    publish(workspace, rows=2000)
+    path = workspace.state / "ledger.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+    content = path.read_bytes()
+    path.write_bytes(content[:page] + b"\xff" * (len(content) - page))
+    for beside in workspace.state.glob("ledger.db-*"):
+        beside.unlink()
+    with pytest.raises(IntegrityViolated, match=r"the ledger .* is damaged: .*malformed") as error:
+        command(workspace)
+    assert "backup" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("table", ["batches", "audit", "alembic_version"])
+def test_a_database_without_one_of_its_tables_is_damaged(table: str, workspace: Workspace) -> None:
+    with open_ledger(workspace) as ledger, ledger.writing() as session:
+        session.execute(text(f"ALTER TABLE {table} RENAME TO lost"))
+    with pytest.raises(IntegrityViolated, match="is damaged"):
+        verify(workspace)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE alembic_version SET version_num = 'zzzz'",
+        "UPDATE alembic_version SET version_num = '0000'",
+        "UPDATE alembic_version SET version_num = ''",
+        "DELETE FROM alembic_version",
+        "INSERT INTO alembic_version VALUES ('zzzz')",
+    ],
+)
+def test_a_revision_that_no_version_makes_is_damage(change: str, workspace: Workspace) -> None:
+    with open_ledger(workspace) as ledger, ledger.writing() as session:
+        session.execute(text(change))
+    with pytest.raises(IntegrityViolated, match=r"is damaged: its revision is"), open_ledger(workspace):
         pass
+
+
+@pytest.mark.parametrize("run", ["", " ", "x" * 201, "a\nb", "a\0b", "\udcff"])
+def test_a_run_id_that_the_ledger_cannot_hold_closes_the_gate_before_anything(run: str, workspace: Workspace) -> None:
+    publish(workspace)
+    with pytest.raises(UsageError, match="is no id of a training run"):
+        gate(DATASET, run=run, workspace=workspace)
+    assert gate(DATASET, run="x" * 200, workspace=workspace).active_rows == 8
+    assert verify(workspace).findings == ()
 
 
 def test_the_sqlite_file_is_private(workspace: Workspace, ledger: Ledger) -> None:
@@ -196,12 +251,11 @@ def postgres() -> Iterator[str]:
 
 
 def test_postgresql_does_the_same(postgres: str, workspace: Workspace) -> None:
-    from lazaretto.pipelines.cases import list_cases
-    from lazaretto.pipelines.verify import verify
-
     workspace = replace(workspace, ledger_url=postgres)
     publish(workspace)
     assert [case.row for case in list_cases(workspace)] == [5]
+    discard(workspace, [list_cases(workspace)[0].id], word("looked at it"))
+    gate(DATASET, run="x" * 200, workspace=workspace)
     assert verify(workspace).findings == ()
     with open_ledger(workspace) as ledger:
         for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit", "TRUNCATE decisions"):

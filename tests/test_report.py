@@ -273,7 +273,9 @@ def _png(width: int, height: int) -> bytes:
 
 def test_an_image_is_encoded_anew_and_the_named_pixels_are_outlined() -> None:
     data = _png(28, 28)
-    shown_picture = picture("photo", data + b"hidden after the end", ["pixels in rows 7-13, columns 21-27 of 28 x 28: of"])
+    shown_picture = picture(
+        "photo", data + b"hidden after the end", ["pixels in rows 7-13, columns 21-27 of 28 x 28: of"]
+    )
     assert shown_picture is not None
     assert shown_picture.boxes == (Box(left=75.0, top=25.0, width=25.0, height=25.0),)
     assert (shown_picture.width, shown_picture.height) == (168, 168)

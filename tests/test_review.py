@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from lazaretto.config import dataset_lock
-from lazaretto.errors import UsageError
+from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import gate
 from lazaretto.ledger import open_ledger, read_audit
 from lazaretto.pipelines.cases import MASKED, count_cases, list_cases, show_case
@@ -19,9 +19,11 @@ from lazaretto.pipelines.review import (
     release_batch,
     word,
 )
+from lazaretto.pipelines.status import status
 from lazaretto.pipelines.verify import verify
 from lazaretto.tables import CaseRow
 from tests.harness import DATASET, NOW, no_fault, publish, stored
+from tests.ledger_tampering import alter
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -230,3 +232,121 @@ def test_nobody_decides_while_somebody_works_on_the_data_set(workspace: Workspac
 def test_deciding_on_nothing_is_an_error(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="no case was named"):
         discard(workspace, [], SAID)
+
+
+def cases_of_two_batches(workspace: Workspace) -> list[str]:
+    publish(workspace)
+    publish(workspace, 100)
+    return [case.id for case in list_cases(workspace)]
+
+
+def test_a_mistake_in_the_second_batch_changes_nothing_in_the_first(workspace: Workspace) -> None:
+    one, two = cases_of_two_batches(workspace)
+    discard(workspace, [two], SAID)
+    for decide in (
+        lambda ids: release(workspace, ids, SAID, check=no_fault),
+        lambda ids: discard(workspace, ids, SAID),
+        lambda ids: assign(workspace, ids, "bob", SAID),
+    ):
+        with pytest.raises(UsageError, match=f"case {two} was discarded"):
+            decide([one, two])
+    assert count_cases(workspace) == {"open": 1, "released": 0, "discarded": 1}
+    assert only_case(workspace).assignee is None
+    assert stored(workspace).height == 16
+
+
+def test_a_quarantine_that_cannot_be_opened_keeps_everything_from_being_discarded(workspace: Workspace) -> None:
+    ids = cases_of_two_batches(workspace)
+    (workspace.quarantine(DATASET, list_cases(workspace)[1].batch) / "manifest").write_bytes(b"x")
+    with pytest.raises(IntegrityViolated):
+        discard(workspace, ids, SAID)
+    assert count_cases(workspace)["discarded"] == 0
+
+
+def test_a_breach_in_the_second_batch_says_what_was_released_before(workspace: Workspace) -> None:
+    ids = cases_of_two_batches(workspace)
+    answers = iter([{}, {5: "x is not between 0 and 9"}])
+    first = list_cases(workspace)[0].batch
+    with pytest.raises(UsageError, match=rf"breaks today's contract .*; released before that: 1 of {first}"):
+        release(workspace, ids, SAID, check=lambda *_: next(answers))
+    assert count_cases(workspace) == {"open": 1, "released": 1, "discarded": 0}
+    assert verify(workspace).findings == ()
+
+
+def test_nothing_is_released_by_the_contract_of_another_data_set(workspace: Workspace) -> None:
+    publish(workspace)
+    path = workspace.contract(DATASET)
+    path.write_text(path.read_text().replace("dataset: flights", "dataset: trains"))
+    with pytest.raises(UsageError, match="is the contract of 'trains', not of 'flights'"):
+        release(workspace, [only_case(workspace).id], SAID, check=no_fault)
+    assert stored(workspace).height == 8
+
+
+@pytest.mark.parametrize(("state", "said"), [("open", "was discarded by ann"), ("released", "was discarded by ann")])
+def test_a_decided_case_that_is_said_to_be_otherwise_is_not_released(
+    state: str, said: str, workspace: Workspace
+) -> None:
+    publish(workspace)
+    case = only_case(workspace).id
+    discard(workspace, [case], SAID)
+    alter(workspace, "UPDATE cases SET state = :state", state=state)
+    with pytest.raises(IntegrityViolated, match=rf"case {case} is said to be {state}, but it {said}"):
+        release(workspace, [case], SAID, check=no_fault)
+    assert stored(workspace).height == 8
+
+
+def test_what_nobody_decided_on_but_is_said_to_be_decided_is_refused(workspace: Workspace) -> None:
+    batch = publish(workspace, hold=True).batch
+    case = only_case(workspace).id
+    alter(workspace, "UPDATE cases SET state = 'released'")
+    alter(workspace, "UPDATE batches SET state = 'released'")
+    with pytest.raises(IntegrityViolated, match="but nobody decided on it"):
+        release(workspace, [case], SAID, check=no_fault)
+    with pytest.raises(IntegrityViolated, match="but nobody decided on it"):
+        release_batch(workspace, batch, SAID, check=no_fault)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["reasons = '['", "reasons = '{}'", "reasons = '[1]'", "evidence = 'x'", "evidence = '[\"x\"]'", "p_value = '['"],
+)
+def test_a_case_with_garbage_in_it_is_one_sentence(change: str, workspace: Workspace) -> None:
+    publish(workspace)
+    case = only_case(workspace).id
+    alter(workspace, f"UPDATE cases SET {change}")  # noqa: S608  ours
+    for look in (lambda: list_cases(workspace), lambda: show_case(workspace, case)):
+        with pytest.raises(IntegrityViolated, match=rf"what the ledger says of case {case} cannot be read") as error:
+            look()
+        assert "lazaretto verify" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("reasons", ["[]", "{", "[1]", "null"])
+def test_the_status_is_shown_although_a_batchs_reasons_cannot_be_read(reasons: str, workspace: Workspace) -> None:
+    batch = publish(workspace, hold=True).batch
+    alter(workspace, "UPDATE batches SET hold_reasons = :reasons", reasons=reasons)
+    (one,) = status(workspace)
+    (held,) = one.held
+    assert held["reasons"] == [f"the ledger's reasons for holding batch {batch} cannot be read; run lazaretto verify"]
+    with pytest.raises(IntegrityViolated, match="cannot be read"):
+        gate(DATASET, workspace=workspace)
+
+
+def test_the_status_is_shown_although_a_batch_is_of_no_data_set(workspace: Workspace) -> None:
+    publish(workspace, hold=True)
+    alter(workspace, "UPDATE batches SET dataset = x'ff'")
+    assert DATASET in {one.dataset for one in status(workspace)}
+
+
+@pytest.mark.parametrize("reason", ["not \udcff text", "a\0b"])
+def test_a_reason_that_cannot_be_kept_is_refused(reason: str) -> None:
+    with pytest.raises(UsageError, match="no text that can be kept"):
+        word(reason, "ann")
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "bob\udcff", "bob\n"])
+def test_a_name_that_cannot_be_kept_is_refused(name: str, workspace: Workspace) -> None:
+    publish(workspace)
+    with pytest.raises(UsageError, match="is no name"):
+        word("because", name)
+    with pytest.raises(UsageError, match="is no name"):
+        assign(workspace, [only_case(workspace).id], f"{name}.", SAID)

@@ -74,6 +74,19 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{head}\n".encode()
 
 
+def digest_of(value: object) -> str:
+    """SHA-256 (hex) of a value's canonical JSON: what an entry holds in place of text that may quote a sample."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def holds(entry: Entry, said: str) -> bool:
+    """Whether an entry is still the one that the ledger's hash is of."""
+    try:
+        return entry.hash == said
+    except (ValueError, TypeError, AttributeError, RecursionError):  # no entry of ours is without a canonical JSON
+        return False
+
+
 def origin_of(workspace: Workspace) -> str:
     """Name of a workspace's audit log, which is also the name of its key."""
     return f"lazaretto/{workspace.id}/audit"
@@ -97,7 +110,7 @@ def verify_chain(stored: Iterable[tuple[Entry, str]], checkpoints: Iterable[tupl
         count += 1
         if entry.seq != count:
             raise IntegrityViolated(f"audit entry {count} is missing")
-        if entry.previous != head or entry.hash != said:
+        if entry.previous != head or not holds(entry, said):
             raise IntegrityViolated(f"audit entry {count} ({entry.action} {entry.subject}) was altered")
         head = said
         for where, checkpoint in wanted.pop(count, []):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from lazaretto.config import named_lock
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable
-from lazaretto.errors import LazarettoError, Unavailable, UsageError
+from lazaretto.errors import IntegrityViolated, LazarettoError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,13 @@ BUSY_SECONDS = 30
 """How long a transaction waits for another process's before it gives up."""
 WRITES = "lazaretto_writes"
 """Execution option of a connection that is going to write."""
+_RESTORE = "restore it from a backup, then run lazaretto verify"
+_DAMAGE = re.compile(
+    r"file is not a database|malformed|could not decode to utf-8|invalid page in block"
+    r"|no such (?:table|column)|has no column named|(?:relation|table|column) .*(?:already exists|does not exist)",
+    re.IGNORECASE,
+)
+"""What SQLite and PostgreSQL say of a database that was broken, not of one that is out of reach."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x1A2A2E77
 """Key of PostgreSQL's advisory lock that lets one writer in at a time, so that audit entries follow one another."""
@@ -96,16 +104,12 @@ def migrate(workspace: Workspace, engine: Engine) -> None:
 
     Raises:
         UsageError: It is of a newer Lazaretto.
+        IntegrityViolated: It is at no revision that any Lazaretto makes.
     """
-    if _revision(engine) == REVISION:
+    if _revisions(engine) == [REVISION]:
         return
     with named_lock(workspace, "ledger-migration", wait=True):
-        found = _revision(engine)
-        if found is not None and found > REVISION:
-            raise UsageError(
-                f"the ledger is at revision {found}, newer than this Lazaretto knows ({REVISION})",
-                hint="upgrade Lazaretto",
-            )
+        _check_revision(workspace, _revisions(engine))
         from alembic import command
         from alembic.config import Config
 
@@ -117,11 +121,27 @@ def migrate(workspace: Workspace, engine: Engine) -> None:
             command.upgrade(config, "head")
 
 
-def _revision(engine: Engine) -> str | None:
+def _check_revision(workspace: Workspace, found: list[str] | None) -> None:
+    """Let pass what can be migrated: a ledger that is not made yet, or one of a revision we know."""
+    known = {path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("*_*.py")}
+    if found is None or (len(found) == 1 and found[0] in known):
+        return
+    if len(found) == 1 and re.fullmatch("[0-9]{4}", str(found[0])) and str(found[0]) > REVISION:
+        raise UsageError(
+            f"the ledger is at revision {found[0]}, newer than this Lazaretto knows ({REVISION})",
+            hint="upgrade Lazaretto",
+        )
+    said = ", ".join(map(repr, found)) or "none"
+    raise IntegrityViolated(
+        f"the ledger {_shown(workspace)} is damaged: its revision is {said}, where one number belongs", hint=_RESTORE
+    )
+
+
+def _revisions(engine: Engine) -> list[str] | None:
+    """What the ledger says its revision is, which should be one; None before it is made."""
     try:
         with engine.connect() as connection:
-            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            return found
+            return list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
     except (OperationalError, ProgrammingError) as error:
         if "alembic_version" in str(error.orig):
             return None
@@ -130,12 +150,20 @@ def _revision(engine: Engine) -> str | None:
 
 @contextmanager
 def sentences(workspace: Workspace) -> Iterator[None]:
-    """Turn what a database says into one sentence without a password in it."""
+    """Turn what a database says into one sentence without a password in it.
+
+    Raises:
+        IntegrityViolated: The database is damaged.
+        Unavailable: It cannot be reached or written.
+        LazarettoError: It refuses a change.
+    """
     try:
         yield
     except DBAPIError as error:
         said = " ".join(str(error.orig).split())[:200]
-        where = make_url(workspace.ledger_url).render_as_string(hide_password=True)
+        where = _shown(workspace)
+        if _DAMAGE.search(said):
+            raise IntegrityViolated(f"the ledger {where} is damaged: {said}", hint=_RESTORE) from error
         if "append-only" in said:
             raise LazarettoError(f"the ledger refuses to change what was decided: {said}") from error
         if isinstance(error, OperationalError):
@@ -144,3 +172,8 @@ def sentences(workspace: Workspace) -> Iterator[None]:
                 hint="check that its folder can be written, that the disk is not full, and that the server runs",
             ) from error
         raise LazarettoError(f"the ledger {where} refuses a change: {said}") from error
+
+
+def _shown(workspace: Workspace) -> str:
+    """The ledger's URL without a password."""
+    return make_url(workspace.ledger_url).render_as_string(hide_password=True)

@@ -16,7 +16,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from lazaretto.attest import NOTHING
-from lazaretto.audit import Checkpoint, Entry, anchors, origin_of, read_checkpoint, write_checkpoint
+from lazaretto.audit import Checkpoint, Entry, anchors, digest_of, origin_of, read_checkpoint, write_checkpoint
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
 from lazaretto.errors import IntegrityViolated, Unavailable
@@ -106,12 +106,12 @@ def append_audit(session: Session, entry: Entry) -> Entry:
 
 
 def read_audit(session: Session) -> Iterator[tuple[Entry, str]]:
-    """Every audit entry in order, with the hash stored for it."""
+    """Every audit entry in order, with the hash stored for it; one whose detail cannot be read fits no hash."""
     for row in session.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=1000)):
         try:
             detail = json.loads(row.detail)
-        except ValueError as error:
-            raise IntegrityViolated(f"audit entry {row.seq} ({row.action} {row.subject}) was altered") from error
+        except (ValueError, TypeError, RecursionError):
+            detail = {"unreadable": str(row.detail)}
         entry = Entry(row.seq, row.at, row.actor, row.action, row.dataset, row.subject, detail, row.previous)
         yield entry, row.hash
 
@@ -173,6 +173,25 @@ def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str
         checkpoint(ledger)
 
 
+def hold_reasons(row: BatchRow) -> tuple[str, ...]:
+    """Why a batch is held; nothing for one that is not.
+
+    Raises:
+        IntegrityViolated: The ledger's text of it is not what was written there.
+    """
+    try:
+        reasons = json.loads(row.hold_reasons)
+    except (ValueError, TypeError, RecursionError):
+        reasons = None
+    sound = isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons)
+    if not sound or (row.state == "held" and not reasons):
+        raise IntegrityViolated(
+            f"the ledger's reasons for holding batch {row.id} cannot be read",
+            hint="lazaretto verify says what else was altered; restore the ledger from a backup",
+        )
+    return tuple(reasons)
+
+
 def remember_discarded(session: Session, workspace: Workspace, batch: BatchRow, digests: Sequence[str], at: str) -> int:
     """Keep the keyed digests of records of a batch that must not come back; gives how many are new."""
     key = _discard_key(workspace)
@@ -192,6 +211,15 @@ def discarded(ledger: Ledger, dataset: str, digests: Sequence[str]) -> set[str]:
         key = _discard_key(ledger.workspace)
         by_mac = {_mac(key, dataset, digest): digest for digest in digests}
         return {by_mac[mac] for mac in _known(session, dataset, set(by_mac))}
+
+
+def discards_digest(session: Session, dataset: str, batch: str, at: str) -> str:
+    """What the audit log says of the records of a batch discarded at one time: a digest of all their keyed digests.
+
+    Two discards within a second cannot be told apart later, so the digest is of both: the last one's entry counts.
+    """
+    mine = (DiscardRow.dataset == dataset, DiscardRow.batch_id == batch, DiscardRow.at == at)
+    return digest_of(sorted(session.scalars(select(DiscardRow.mac).where(*mine))))
 
 
 def _known(session: Session, dataset: str, macs: set[str]) -> set[str]:

@@ -25,8 +25,13 @@ def memory_file(workspace: Workspace, dataset: str) -> Path:
     return Path(cache) / "lazaretto" / "seen" / workspace.id / f"{dataset}.json"
 
 
-def check_seen(workspace: Workspace, chain: Chain) -> None:
+def check_seen(workspace: Workspace, chain: Chain, *, remember: bool = True) -> None:
     """Refuse a chain that is older than, or not a continuation of, the one seen last; then remember this one.
+
+    Args:
+        workspace: Where the chain is from.
+        chain: A data set's attestations.
+        remember: Whether to remember it; else nothing is written.
 
     Raises:
         IntegrityViolated: The store was put back, or its history written anew.
@@ -45,7 +50,7 @@ def check_seen(workspace: Workspace, chain: Chain) -> None:
             f"epoch {epoch} of {chain.dataset} is another than the one seen here before: its history was written anew",
             hint=f"if that was on purpose, remove {path}",
         )
-    if newest > epoch:
+    if remember and newest > epoch:
         content = {"epoch": newest, "attestation": chain.attestations[-1].digest}
         try:
             write_durably(path, json.dumps(content).encode() + b"\n", unlocked=True)

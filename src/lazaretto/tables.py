@@ -17,8 +17,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
-FINAL = ("release", "discard")
-"""Actions that decide a case; a case has at most one."""
+DECIDED = {"release": "released", "discard": "discarded"}
+"""Actions that decide a case or a held batch, which has at most one, and the state each makes of it."""
+FINAL = tuple(DECIDED)
 
 
 class Base(DeclarativeBase):
