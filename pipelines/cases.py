@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from sqlalchemy import func, select
 
 from lazaretto.contract import load_contract
 from lazaretto.errors import ContractError, IntegrityViolated, UsageError
 from lazaretto.keys import master_key
 from lazaretto.ledger import open_ledger
+from lazaretto.parquet import scan_parquet
+from lazaretto.pipelines.account import EVIDENCE
 from lazaretto.pipelines.undecided import cases_by_id
 from lazaretto.quarantine import Identity, Quarantined
 from lazaretto.records import DIGEST, RECORD_ID, ROW
@@ -65,6 +68,8 @@ class CaseFile:
     case: Case
     record: dict[str, Any]
     """Column -> value, decrypted; columns the contract calls personal are masked unless asked for."""
+    file: str | None
+    """Of an image that came as a file of its own."""
     decisions: tuple[Decision, ...]
 
 
@@ -141,7 +146,21 @@ def show_case(workspace: Workspace, case: str, *, personal: bool = False) -> Cas
     quarantined = open_quarantine(workspace, found.dataset, found.batch)
     record = quarantined.select([found.row]).drop(ROW, RECORD_ID, DIGEST).row(0, named=True)
     hidden = set() if personal else _personal(workspace, found.dataset, set(record))
-    return CaseFile(found, {name: MASKED if name in hidden else value for name, value in record.items()}, decisions)
+    shown = {name: MASKED if name in hidden else value for name, value in record.items()}
+    return CaseFile(found, shown, _file(workspace, found), decisions)
+
+
+def _file(workspace: Workspace, case: Case) -> str | None:
+    """The file the record came in, where each record has its own; None too where an earlier version kept none."""
+    path = workspace.batch(case.batch) / EVIDENCE
+    try:
+        evidence = scan_parquet(path)
+        if "file" not in evidence.collect_schema():
+            return None
+        found = evidence.filter(pl.col(ROW) == case.row).select("file").collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise IntegrityViolated(f"{path} cannot be read", hint="run lazaretto verify") from error
+    return found["file"][0] if len(found) else None
 
 
 def open_quarantine(workspace: Workspace, dataset: str, batch: str) -> Quarantined:

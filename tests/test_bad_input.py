@@ -160,6 +160,8 @@ def test_an_unreadable_image_is_rejected_with_its_bytes_and_the_others_go_on(
     decisions = pl.read_parquet(tmp_path / "out" / "verdicts.parquet")["decision"].to_list()
     assert decisions == ["quarantine", "quarantine", "quarantine", "reject"]
     assert pl.read_parquet(tmp_path / "out" / "rejects.parquet")["original"].to_list() == [broken]
+    evidence = pl.read_parquet(tmp_path / "out" / "evidence.parquet")
+    assert evidence["file"].to_list() == ["cat/0.png", "cat/1.png", "cat/2.png"]
 
 
 @pytest.mark.parametrize("out", ["/proc/none/out", "d.csv/out"])

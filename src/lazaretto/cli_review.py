@@ -78,7 +78,8 @@ def show(
     one = found.case
     p_value = "not scored" if one.p_value is None else f"p {one.p_value:.3g}, q {one.q_value or 1:.3g}"
     cli_shown.print_lines(
-        f"case {one.id} ({one.state}), record {one.record_id} of {one.dataset}, batch {one.batch}, row {one.row:,}",
+        f"case {one.id} ({one.state}), record {one.record_id} of {one.dataset}, batch {one.batch}, row {one.row:,}"
+        + (f", file {found.file}" if found.file else ""),
         f"waits since {one.waiting_since}, {p_value}" + (f", for {one.assignee}" if one.assignee else ""),
         "",
         "why:",
