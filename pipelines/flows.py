@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lazaretto.config import Workspace
+
 
 class NightBroken(LazarettoError):  # noqa: N818  reads as what happened
     """A night in which data sets were refused or failed; what became of each is in ``outcomes``."""
@@ -36,15 +38,16 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401  
     return isinstance(error, Unavailable) or not isinstance(error, LazarettoError)
 
 
-@task(
-    name="ingest batch",
-    task_run_name="ingest {dataset}",
-    tags=TAGS,
-    retries=2,
-    retry_delay_seconds=[5, 30],
-    retry_condition_fn=_worth_a_retry,
-    persist_result=False,
-)
+_RETRIED: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30], "retry_condition_fn": _worth_a_retry}
+
+
+@task(name="open workspace", tags=TAGS, persist_result=False, **_RETRIED)
+def open_workspace(workspace: str) -> Workspace:
+    """The workspace, as a task of its own: its folder may be on a mount that is not there yet."""
+    return find_workspace(workspace)
+
+
+@task(name="ingest batch", task_run_name="ingest {dataset}", tags=TAGS, persist_result=False, **_RETRIED)
 def ingest_batch(workspace: str, dataset: str, files: Sequence[str], seed: int, device: str) -> IngestResult:
     """Everything from snapshot to checkpoint, as one task: the engine's own journal makes it safe to run again."""
     logger = get_run_logger()
@@ -126,7 +129,7 @@ def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[di
         NightBroken: Naming the data sets that could not be judged, after all the others were.
     """
     label()
-    place = find_workspace(workspace)
+    place = open_workspace(workspace)
 
     def take(dataset: str) -> IngestResult:
         result = ingest_batch(workspace, dataset, [], seed, device)

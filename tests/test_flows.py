@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lazaretto.config import find_workspace
 from lazaretto.errors import Unavailable
 from tests.harness import DATASET, FakeJudge, make_workspace, write_batch
 
@@ -128,6 +129,28 @@ def test_an_accident_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = flows.ingest_flow(str(workspace.root), DATASET, [str(write_batch(tmp_path / "batch.csv", 50))])
     assert result["counts"]["arrived"] == 10
     assert max(task.run_count for task in asyncio.run(_look())[2]) == 3
+
+
+@pytest.mark.prefect
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_a_workspace_whose_mount_comes_late_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: None
+) -> None:
+    from lazaretto.pipelines import flows
+
+    workspace = make_workspace(tmp_path)
+    away = workspace.root.rename(tmp_path / "away")
+
+    def come(root: str) -> Workspace:
+        try:
+            return find_workspace(root)
+        finally:
+            if away.exists():
+                away.rename(root)
+
+    monkeypatch.setattr(flows, "find_workspace", come)
+    monkeypatch.setattr(flows, "open_workspace", flows.open_workspace.with_options(retry_delay_seconds=0))
+    assert [outcome["state"] for outcome in flows.nightly_flow(str(workspace.root))] == ["nothing"]
 
 
 @pytest.mark.prefect
