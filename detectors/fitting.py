@@ -57,6 +57,8 @@ _FEWEST_VOTERS = 200
 _FEWEST_SCORES = 20
 """What a `Tail` is fitted on at least."""
 _MOST_CLASSES = 1_000
+_FEWEST_OF_A_CLASS = 5
+"""Without a trusted set a label that fewer records have is nobody's to vouch for: it is unknown, and waits."""
 _REFERENCE_SHARE = 2
 """One trusted record in this many joins the fit; the others are held out for calibration."""
 _FITTED_VIEWS = {
@@ -96,10 +98,8 @@ def fit_panel(
     clock = _Clock()
     everything = sample if trusted is None else pl.concat([sample, trusted])
     encoder, arrays, names = Encoder.fit(everything, contract, seed, device)
-    label = contract.label if _is_class(everything, contract) else None
-    # A label that no trusted record has is nobody's to vouch for: it is unknown, and that is suspicious.
-    vouched = everything if trusted is None else trusted
-    classes = tuple(sorted(vouched[label].cast(pl.String).drop_nulls().unique().to_list())) if label else ()
+    classes = _classes(sample, trusted, contract)
+    label = contract.label if classes else None
     labels = encode_labels(everything, label, classes)
     base = Views(record_keys(everything, seed), labels, arrays, names, classes)
     clock.lap("views")
@@ -230,7 +230,8 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
         suspicion[~others] = fuse(folds[-1].shares(p[~others]))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
-        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference]))
+        known = ~panel.unknown(drawn.fitted)
+        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
         return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
     nulls = [TrustedNull(np.sort(panel.judged(number, calibration).suspicion)) for number in range(len(folds))]
     return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))
@@ -251,12 +252,22 @@ def _able(
     return tuple(able), aside
 
 
-def _is_class(frame: pl.DataFrame, contract: Contract) -> bool:
-    """Whether the contract's label names classes: a number, or almost as many values as records, does not."""
+def _classes(sample: pl.DataFrame, trusted: pl.DataFrame | None, contract: Contract) -> tuple[str, ...]:
+    """The labels that are known, in order; none if the label names no classes: a number, or nearly one a record.
+
+    With a trusted set its labels alone decide. Without one a label counts that several records have, so that labels
+    made up for a few records can neither become classes nor turn the others into none.
+    """
     if contract.label is None or contract.all_columns[contract.label].type not in ("category", "boolean", "integer"):
-        return False
-    distinct = frame[contract.label].drop_nulls().n_unique()
-    return 1 < distinct <= min(_MOST_CLASSES, len(frame) // 10)
+        return ()
+    source, fewest = (sample, _FEWEST_OF_A_CLASS) if trusted is None else (trusted, 1)
+    labels = source[contract.label].cast(pl.String).drop_nulls()
+    counts = labels.value_counts(name="count").filter(pl.col("count") >= fewest)
+    known = counts.sort(["count", contract.label], descending=[True, False]).head(_MOST_CLASSES)
+    few_of_many = known["count"].sum() * 2 < len(labels)
+    if few_of_many or len(known) * _FEWEST_OF_A_CLASS > len(labels) or (trusted is None and len(known) < 2):  # noqa: PLR2004  one label is no class
+        return ()
+    return tuple(sorted(known[contract.label].to_list()))
 
 
 def _recipe(rows: int, seed: int) -> Recipe:

@@ -167,9 +167,13 @@ class Panel:
         if faults is not None:
             faults.update(found)
         p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
-        p[self.unknown(base)] = SMALLEST_P
+        unknown = self.unknown(base)
+        p[unknown] = SMALLEST_P
         suspicion = fuse(fold.shares(p))
-        null = np.full(len(base), np.nan) if fold.null is None else fold.null.p_value(suspicion)
+        if fold.null is None:
+            return Scores(raw, p, suspicion, np.full(len(base), np.nan))
+        # Whatever the null: a batch full of unknown labels must not make them usual.
+        null = fold.null.p_value(np.where(unknown, np.inf, suspicion))
         return Scores(raw, p, suspicion, null)
 
 

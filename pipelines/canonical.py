@@ -21,6 +21,7 @@ _EXACT_FLOAT = 2.0**53
 """Whole numbers up to here are exact as 64-bit floats."""
 _SHOWN = 60
 _TEXT_INTEGER = r"^[+-]?[0-9]+$"
+_WHOLE = r"^-?[0-9]+(\.0*)?$"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def _integer(raw: pl.Series, _column: Column) -> Read:
     if raw.dtype.is_integer():
         values = raw.cast(pl.Int64, strict=False)
         return values, [(raw.is_not_null() & values.is_null(), overflow)]
-    if raw.dtype.is_float() or raw.dtype.is_decimal():
+    if raw.dtype.is_decimal():
+        return _integer_from_decimal(raw)
+    if raw.dtype.is_float():
         return _integer_from_float(raw.cast(pl.Float64))
     if raw.dtype != pl.String:
         return _never(raw, pl.Int64(), "is not a whole number")
@@ -107,6 +110,16 @@ def _integer(raw: pl.Series, _column: Column) -> Read:
     digits = raw.str.contains(_TEXT_INTEGER) & left & ~whole
     bad = left & ~whole & ~floats.is_nan().fill_null(value=False)
     return values, [(digits, overflow), (bad, "is not a whole number")]
+
+
+def _integer_from_decimal(raw: pl.Series) -> Read:
+    # Not by way of floats: they are exact up to 2^53 only.
+    values = raw.cast(pl.Int64, strict=False)  # cuts a fraction off
+    whole = raw.cast(pl.String).str.contains(_WHOLE)
+    return values.zip_with(whole.fill_null(value=False), _nulls(raw, pl.Int64())), [
+        (~whole, "is not a whole number"),
+        (whole & values.is_null(), "does not fit into 64 bits"),
+    ]
 
 
 def _integer_from_float(raw: pl.Series) -> Read:

@@ -220,7 +220,8 @@ def _fit(
         sample = part if sample is None else sample.merge(part)
     device = resolve_device(run.options.device)
     fitted = 0 if sample is None else len(sample.frame)
-    distinct = 0 if sample is None else sample.frame[DIGEST].n_unique()
+    looked_at = [name for name in (*run.contract.feature_names, run.contract.label) if name is not None]
+    distinct = 0 if sample is None else sample.frame.select(looked_at).n_unique()
     reason = _too_few(fitted, distinct, 0 if trusted is None else len(trusted) // 2)
     if sample is None or reason:
         return None, (reason,)
@@ -229,10 +230,19 @@ def _fit(
     faults = _failures(panel.failed)
     if not panel.names:
         faults.append("no detector of the policy could judge this batch: nothing was scored")
+    if panel.label is None and _should_be_classes(run.contract, sample.frame):
+        faults.append(f"its label {run.contract.label!r} has too many values to be classes: no label was judged")
     if trusted is not None and panel.label is not None:
         shift = label_shift(sample.frame[panel.label], trusted[panel.label])
         faults += [shift] if shift else []
     return panel, tuple(faults)
+
+
+def _should_be_classes(contract: Contract, sample: pl.DataFrame) -> bool:
+    """Whether the contract's label is one of a set of things, and the batch has several of them."""
+    if contract.label is None or contract.all_columns[contract.label].type == "integer":
+        return False
+    return sample[contract.label].drop_nulls().n_unique() > 1
 
 
 def _too_few(records: int, distinct: int, trusted: int) -> str:

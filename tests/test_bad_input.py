@@ -115,6 +115,16 @@ def test_a_batch_of_one_record_many_times_over_is_held(tmp_path: Path, monkeypat
     assert (summary["arrived"], summary["admitted"], summary["quarantined"]) == (300, 0, 300)
 
 
+def test_ids_do_not_make_equal_records_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = "dataset: d\nid: i\nlabel: y\ncolumns:\n  x: {type: number}\n"
+    lines = "".join(f"{number},{number % 3},p\n" for number in range(300))
+    assert _run(tmp_path, "i,x,y\n" + lines, contract, monkeypatch) == 3
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["hold_reasons"] == [
+        "300 records, 3 of them different, are fewer than the 20 a batch needs to be judged"
+    ]
+
+
 @pytest.mark.parametrize(
     ("trusted", "says"),
     [

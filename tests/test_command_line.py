@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from lazaretto import cli
+from lazaretto import cli, cli_shown
 from lazaretto.errors import UsageError
 from lazaretto.timespan import timespan
 from tests.harness import DATASET, publish, write_batch
@@ -169,3 +169,11 @@ def test_a_report_says_where_it_lies_as_json_too(
     path.write_text("<p>")
     assert run(f"report {batch} -w {workspace.root} --json", monkeypatch) == 0
     assert json.loads(capsys.readouterr().out) == {"batch": batch, "report": str(path)}
+
+
+def test_a_value_cannot_print_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    cli_shown.print_lines("  note: ok\n\ndecisions:\n  alice: release")
+    cli_shown.show_table("cases", ("why",), [("x\nheld: nothing",)])
+    out = capsys.readouterr().out
+    assert "\ndecisions" not in out
+    assert "\nheld" not in out

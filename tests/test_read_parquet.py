@@ -39,6 +39,7 @@ def read_values(values: list[object], arrow_type: pa.DataType, column: str) -> R
         ([1, None], pa.int8(), "integer", [1, None]),
         ([3.0, float("nan")], pa.float64(), "integer", [3, None]),
         ([Decimal("3.00")], pa.decimal128(9, 2), "integer", [3]),
+        ([Decimal(2**53 + 1)], pa.decimal128(20, 0), "integer", [2**53 + 1]),
         (["7", "-2.0"], pa.string(), "integer", [7, -2]),
         ([2**40], pa.uint64(), "number", [2.0**40]),
         ([0.1], pa.float32(), "number", [float(np.float32(0.1))]),

@@ -37,9 +37,10 @@ def print_error(error: LazarettoError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": error_document(error)})
     shown = console(stderr=True)
-    shown.print(f"[bold red]error:[/] {_escaped(error.message)}")
+    # A contract's faults are one a line; what is quoted from data stands as `repr` shows it, on one line.
+    shown.print(f"[bold red]error:[/] {_lines(error.message)}")
     if error.hint:
-        shown.print(f"[dim]{_escaped(error.hint)}[/]")
+        shown.print(f"[dim]{_lines(error.hint)}[/]")
 
 
 def error_document(error: LazarettoError) -> dict[str, Any]:
@@ -156,7 +157,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
 
 
 def _escaped(text: str) -> str:
-    """Text of a user's data: no markup of theirs, no control characters."""
+    """Text of a user's data: no markup of theirs, no control characters, no line that could pass for one of ours."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text))
+    return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(_escaped, text.split("\n")))
