@@ -81,6 +81,7 @@ def fit_panel(
     detectors: Sequence[Detector[Any]],
     seed: int,
     device: torch.device,
+    keys: int | None = None,
 ) -> Panel:
     """Fit every detector.
 
@@ -89,19 +90,21 @@ def fit_panel(
         trusted: Canonical trusted records, or None.
         contract: Names the features and the label.
         detectors: The detectors the policy asks for.
-        seed: Fixes folds, probe, projections and forests.
+        seed: Fixes probe, projections and forests.
         device: Where torch computes.
+        keys: The `key_seed` that draws folds and calibration records; by default the seed itself.
 
     Raises:
         UsageError: If the trusted set is too small for the policy's false-quarantine rate.
     """
     clock = _Clock()
+    keys = seed if keys is None else keys
     everything = sample if trusted is None else pl.concat([sample, trusted])
     encoder, arrays, names = Encoder.fit(everything, contract, seed, device)
     classes = _classes(sample, trusted, contract)
     label = contract.label if classes else None
     labels = encode_labels(everything, label, classes)
-    base = Views(record_keys(everything, seed), labels, arrays, names, classes)
+    base = Views(record_keys(everything, keys), labels, arrays, names, classes)
     clock.lap("views")
     drawn = _Drawn.of(base, len(sample), contract.policy.false_quarantine_rate)
     fitted, which = drawn.fitted, drawn.which
@@ -116,7 +119,7 @@ def fit_panel(
     able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
     folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
     kept = tuple(d for d in able if d.name not in failed)
-    panel = Panel(encoder, probe, classes, label, seed, kept, folds, aside, failed, clock.seconds)
+    panel = Panel(encoder, probe, classes, label, keys, kept, folds, aside, failed, clock.seconds)
     crossed = np.full((len(fitted), len(kept)), np.nan)
     for number, views in enumerate(judged):
         crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)

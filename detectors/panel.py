@@ -91,7 +91,8 @@ class Panel:
     probe: Probe | None
     classes: tuple[str, ...]
     label: str | None
-    seed: int
+    keys: int
+    """The `key_seed` of the batch."""
     detectors: tuple[Detector[Any], ...]
     folds: tuple[Fold, ...]
     stood_aside: Mapping[str, str]
@@ -141,7 +142,7 @@ class Panel:
     def views(self, frame: pl.DataFrame) -> Views:
         """The views that no fold changes."""
         arrays, names = self.encoder.encode(frame)
-        keys = record_keys(frame, self.seed)
+        keys = record_keys(frame, self.keys)
         return Views(keys, encode_labels(frame, self.label, self.classes), arrays, names, self.classes)
 
     def enriched(self, number: int, views: Views) -> Views:

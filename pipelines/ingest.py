@@ -17,7 +17,7 @@ from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
 from lazaretto.durable import make_folder, sync_tree, writable
 from lazaretto.errors import LazarettoError, UsageError
-from lazaretto.keys import master_key
+from lazaretto.keys import derived_key, master_key
 from lazaretto.ledger import discarded, hold_reasons, open_ledger
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
 from lazaretto.pipelines.device import check_device
@@ -65,6 +65,8 @@ class Hooks:
     """Of the given content digests, those an analyst discarded before."""
     on_step: OnStep = no_step
     on_rows: OnRows = no_rows
+    secret: bytes = b""
+    """What only this workspace knows, for a judge to draw by."""
 
 
 class Judge(Protocol):
@@ -120,7 +122,9 @@ def scan_judge(seed: int = 0, device: str = "auto", trusted: tuple[str, ...] = (
         from lazaretto.dashboards.report import render_report
         from lazaretto.pipelines.scan import Options, judge
 
-        options = Options(seed, device, trusted, refuse_digests=hooks.refuse, on_batch=hooks.on_batch)
+        options = Options(
+            seed, device, trusted, refuse_digests=hooks.refuse, on_batch=hooks.on_batch, secret=hooks.secret
+        )
         judged = judge(files, contract, into, options, on_step=hooks.on_step, on_rows=hooks.on_rows)
         hooks.on_step("report")
         render_report(judged.folder, contract)
@@ -167,7 +171,8 @@ def ingest(
             return run.result(
                 finished.batch, already=False
             )  # killed just after its files had been taken from the landing folder
-        hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows)
+        secret = derived_key(master_key(workspace.keys), "folds")
+        hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows, secret)
         return run.ingest(paths or [landed(workspace, dataset)], judge or scan_judge(), hooks)
 
 

@@ -49,6 +49,8 @@ class Options:
     """Files, folders or globs of records known good; by default what the contract's ``trusted`` names."""
     refuse_digests: Callable[[Sequence[str]], set[str]] | None = None
     """Of the given content digests, those an analyst discarded before; their records are rejected."""
+    secret: bytes = field(default=b"", repr=False)
+    """What only the workspace knows; folds and samples are drawn by it, so that no sender can choose his."""
     on_batch: Callable[[Batch], None] | None = None
     """Called once the batch is known, before anything is judged; what it raises ends the judging."""
 
@@ -204,11 +206,12 @@ def _fit(
     """The fitted panel, or None with the reason the batch is held."""
     from lazaretto.detectors.fitting import SAMPLE_ROWS, fit_panel
     from lazaretto.detectors.table import make_detectors
-    from lazaretto.detectors.views.sample import Sample
+    from lazaretto.detectors.views.sample import Sample, key_seed
 
     detectors = make_detectors(run.contract.policy.detectors)
     has_image = any(run.contract.all_columns[name].type == "image" for name in run.contract.feature_names)
     limit = SAMPLE_ROWS["image" if has_image else "table"]
+    keys = key_seed(run.options.seed, run.options.secret, parsed.batch.id)
     sample: Sample | None = None
     for frame in sound_partitions(parsed, refused):
         if trusted is not None and (shared := _overlap(frame, trusted)):
@@ -216,7 +219,7 @@ def _fit(
                 f"{shared} records of the batch are also in the trusted set",
                 hint="trusted records must be others than those to judge, or every verdict on them is circular",
             )
-        part = Sample.of(frame, limit, run.options.seed)
+        part = Sample.of(frame, limit, keys)
         sample = part if sample is None else sample.merge(part)
     device = resolve_device(run.options.device)
     fitted = 0 if sample is None else len(sample.frame)
@@ -226,7 +229,7 @@ def _fit(
     if sample is None or reason:
         return None, (reason,)
     with _one_order_of_sums():
-        panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device)
+        panel = fit_panel(sample.frame, trusted, run.contract, detectors, run.options.seed, device, keys)
     faults = _failures(panel.failed)
     if not panel.names:
         faults.append("no detector of the policy could judge this batch: nothing was scored")

@@ -14,7 +14,7 @@ from lazaretto.pipelines.ingest import Hooks, ingest
 from lazaretto.pipelines.landing import waiting
 from lazaretto.pipelines.review import discard, word
 from lazaretto.pipelines.verify import verify
-from tests.harness import DATASET, NOW, FakeJudge, FakeJudged, publish, stored, write_batch
+from tests.harness import DATASET, NOW, FakeJudge, FakeJudged, make_workspace, publish, stored, write_batch
 from tests.tampering import SEEN_BY_THE_GATE
 
 if TYPE_CHECKING:
@@ -247,3 +247,18 @@ def test_the_gate_opens_for_what_was_ingested(workspace: Workspace) -> None:
     attestation = gate(DATASET, batch=result.batch, workspace=workspace)
     assert attestation.counts == result.counts
     assert set(attestation.digests) == {"contract", "policy", "verdicts", "evidence", "summary", "quarantine"}
+
+
+def test_what_a_judge_draws_by_is_each_workspaces_own(tmp_path: Path) -> None:
+    secrets: list[bytes] = []
+
+    def judge(files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> FakeJudged:
+        secrets.append(hooks.secret)
+        return FakeJudge()(files, contract, into, hooks)
+
+    for name in ("one", "two"):
+        workspace = make_workspace(tmp_path / name)
+        for start in (0, 100):
+            ingest(workspace, [write_batch(tmp_path / f"{name}-{start}.csv", start)], DATASET, judge=judge)
+    assert [len(secret) for secret in secrets] == [32] * 4
+    assert secrets[0] == secrets[1] != secrets[2] == secrets[3]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from lazaretto.detectors.panel import fold_of
 from lazaretto.detectors.views.columns import Category, Number
 from lazaretto.detectors.views.images import pattern_tokens, tones
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Recipe, train
-from lazaretto.detectors.views.sample import Sample, record_keys
+from lazaretto.detectors.views.sample import Sample, key_seed, record_keys
 from lazaretto.records import DIGEST
 
 CPU = torch.device("cpu")
@@ -133,3 +136,13 @@ def test_tones_see_the_brightness_that_contrast_normalisation_hides() -> None:
     dark, bright = np.zeros((1, 28, 28, 1), np.uint8), np.full((1, 28, 28, 1), 255, np.uint8)
     assert tones(bright)[0, :16] == pytest.approx(1)
     assert tones(dark)[0, :16] == pytest.approx(0)
+
+
+def test_nobody_can_choose_his_records_folds_by_their_ids() -> None:
+    digests = [hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest() for number in range(2_000)]
+    frame = pl.DataFrame({DIGEST: digests})
+    chosen = frame.filter(pl.Series(fold_of(record_keys(frame, 0), 5) == 0))
+    one = fold_of(record_keys(chosen, key_seed(0, b"", "b-1")), 5)
+    assert np.bincount(one, minlength=5).min() > 0.1 * len(chosen)
+    for other in (key_seed(1, b"", "b-1"), key_seed(0, b"x", "b-1"), key_seed(0, b"", "b-2")):
+        assert (fold_of(record_keys(chosen, other), 5) == one).mean() < 0.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def key_seed(seed: int, secret: bytes, batch: str) -> int:
+    """What the keys of one batch's records are drawn by: nobody who sends records can know it beforehand.
+
+    A record's key says in which fold it is judged and whether it is in the sample. Whoever could choose that, by way of
+    an id that means nothing, could put all his poison where none of what judges it has seen it. The batch's id is made
+    from every byte of it, so that any change draws all keys anew; the secret is there where there is one.
+    """
+    content = b"\0".join([str(seed).encode(), batch.encode()])
+    return int.from_bytes(hashlib.blake2b(content, key=secret[:64], digest_size=8).digest(), "big")
+
+
 def record_keys(frame: pl.DataFrame, seed: int) -> NDArray[np.uint64]:
     """(rows,) uint64 pseudorandom keys from the records' digests: equal content, equal key.
 
-    The seed is mixed in (SplitMix64 finaliser), so that one cannot choose a record's key without knowing the seed.
+    The seed, from `key_seed`, is mixed in (SplitMix64 finaliser): without knowing it one cannot choose a record's key.
     """
     digest = frame[DIGEST].str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
     with np.errstate(over="ignore"):
