@@ -25,7 +25,7 @@ HEAD_BYTES = 512
 """Bytes of a file's beginning that tell what it is; the tar mark lies at 257."""
 
 _CODE = "can run code when it is opened"
-_PACKED = "is compressed or an archive; unpack it first"
+_PACKED = "must be unpacked first"
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "gzip", _PACKED),
     (b"PK\x03\x04", "a zip archive", _PACKED),
@@ -51,7 +51,7 @@ _TAR_MARK = slice(257, 262)
 _REFUSED_SUFFIXES = {
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz"), ("a pickle", _CODE)),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), ("Arrow IPC", "can crash the process that reads it")),
-    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), ("an archive", _PACKED)),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), ("a packed file", _PACKED)),
 }
 _HINT = "give Parquet, CSV (UTF-8), JSON lines or a folder of PNG/JPEG images"
 

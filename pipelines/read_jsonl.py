@@ -104,7 +104,7 @@ class JsonlReader:
             except json.JSONDecodeError as error:
                 faults[at] = f"no JSON: {error.msg} (character {error.pos + 1})"
             except (ValueError, RecursionError) as error:
-                faults[at] = f"no JSON: {error}" if isinstance(error, ValueError) else "no JSON: nested too deeply"
+                faults[at] = f"no JSON: {_words(error)}"
             else:
                 if isinstance(record, dict):
                     records.append(record)
@@ -121,6 +121,13 @@ class JsonlReader:
             if name in self.names
         }
         return Loaded(columns, np.array(offsets, dtype=np.int64), faults)
+
+
+def _words(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    # Python's own advice is for programmers.
+    return "a number of thousands of digits" if "int_max_str_digits" in str(error) else str(error)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

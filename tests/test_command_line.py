@@ -177,3 +177,15 @@ def test_a_value_cannot_print_lines_of_its_own(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "\ndecisions" not in out
     assert "\nheld" not in out
+
+
+def test_setting_up_and_inferring_print_one_document_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"init {tmp_path / 'island'} --json", monkeypatch) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["workspace"] == str(tmp_path / "island")
+    assert str(tmp_path / "island" / "keys") in made["made"]
+    (tmp_path / "d.csv").write_text("x,late\n1,true\n2,false\n")
+    assert run(f"infer {tmp_path / 'd.csv'} --json", monkeypatch) == 0
+    assert "dataset: d" in json.loads(capsys.readouterr().out)["contract"]

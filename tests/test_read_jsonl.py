@@ -49,7 +49,7 @@ def test_one_column_may_mix_types_that_convert_exactly() -> None:
         ('{"i": 1', "no JSON: Expecting ',' delimiter (character 8)"),
         ('{"i": 1} {"i": 2}', "no JSON: Extra data (character 10)"),
         ("[" * 100_000, "no JSON: nested too deeply"),
-        ('{"i": ' + "9" * 5000 + "}", "no JSON: Exceeds the limit (4300 digits)"),
+        ('{"i": ' + "9" * 5000 + "}", "no JSON: a number of thousands of digits"),
         ('{"i": {"a": 1}}', "i: an object is not a whole number"),
         ('{"i": [1]}', "i: a list of 1 is not a whole number"),
         ('{"c": ["a"]}', "c: an object is not text"),

@@ -92,7 +92,7 @@ def test_moving_an_image_to_another_class_changes_the_batch_id(tmp_path: Path) -
         ("a.arrow", b"x", "Arrow IPC"),
         ("a.csv", b"\xff\xff\xff\xff\x10\0\0\0", "Arrow IPC"),
         ("a.csv", b"\x1f\x8b\x08", "gzip"),
-        ("a.csv.gz", b"x", "an archive"),
+        ("a.csv.gz", b"x", "a packed file"),
         ("a.jsonl", b"PK\x03\x04", "a zip archive"),
         ("a.csv", b"a" * 257 + b"ustar\x00", "a tar archive"),
         ("a.csv", b"PAR1....PAR1", "is Parquet but is not called so"),

@@ -39,15 +39,20 @@ def infer(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV, JSONL or an image folder.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here; never overwrites.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Name of the data set.")] = None,
+    json_: Json = False,
 ) -> None:
     """Write a first contract from data, for a person to edit."""
     from lazaretto.pipelines.infer import infer as infer_contract
 
     text = infer_contract(files, dataset=dataset)
+    if out is not None:
+        cli_shown.write_new(out, text.encode())
+    if json_:
+        cli_shown.print_json({"contract": text, "written": None if out is None else str(out)})
+        return
     if out is None:
         sys.stdout.write(text)
         return
-    cli_shown.write_new(out, text.encode())
     typer.echo(f"wrote {out}; read it, correct the guesses, then: lazaretto scan FILE --contract {out} --out report")
 
 

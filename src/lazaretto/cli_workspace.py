@@ -23,11 +23,14 @@ Place = Annotated[
 ]
 
 
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR")], json_: Json = False) -> None:
     """Make a workspace: configuration, contracts, landing folder, keys. Never overwrites."""
     from lazaretto.config import init_workspace
 
     workspace, made = init_workspace(folder)
+    if json_:
+        cli_shown.print_json({"workspace": str(workspace.root), "made": [str(path) for path in made]})
+        return
     for path in made:
         typer.echo(f"made {path}")
     if not made:
