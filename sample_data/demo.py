@@ -56,8 +56,8 @@ def main() -> int:
     for name, result in results:
         _compare(name, result)
     print_lines(
-        "  Weather and schedule say little about who is late: a flipped label in flights looks like any other, none of",
-        "  these detectors sees it. Among images most are seen.",
+        "  Weather and schedule say little about who is late: a flipped label in flights looks like any other, and",
+        "  hardly any is seen. Among images most are.",
     )
     shown.print("\n[bold]The gate[/]")
     held = results[-1][1]["batch"]

@@ -142,8 +142,11 @@ def test_nothing_to_ingest_is_no_error(
 ) -> None:
     assert run(f"ingest -w {workspace.root}", monkeypatch) == 0
     assert "nothing waits in" in capsys.readouterr().out
-    assert run(f"ingest -w {workspace.root} --json", monkeypatch) == 0
-    assert json.loads(capsys.readouterr().out) == []
+    for more in ("", f" --dataset {DATASET}"):
+        assert run(f"ingest -w {workspace.root} --json{more}", monkeypatch) == 0
+        assert json.loads(capsys.readouterr().out) == []
+    assert run(f"ingest -w {workspace.root} --dataset aliens", monkeypatch) == 2
+    assert "aliens.yaml does not exist" in capsys.readouterr().err
 
 
 def test_a_data_set_that_is_refused_does_not_keep_the_others_waiting(

@@ -27,14 +27,19 @@ def ingest(
 ) -> None:
     """The main job: judge a batch, store what is admitted, quarantine what is not."""
     from lazaretto.config import find_workspace
+    from lazaretto.contract import load_contract
     from lazaretto.pipelines.landing import waiting
 
     place = find_workspace(workspace)
     if files and dataset is None:
         raise UsageError("files were named but no data set", hint="add --dataset NAME")
-    names = [dataset] if dataset else list(waiting(place))
+    landed = waiting(place)
+    if dataset and not files and dataset not in landed:
+        load_contract(place.contract(dataset))  # of a data set that is none nothing waits either, which says too little
+    names = [name for name in landed if dataset in (None, name)] if not files else [str(dataset)]
     if not names and not json_:
-        cli_shown.print_lines(f"nothing waits in {place.landing}; put files into landing/DATASET/, or name them")
+        where = place.landing / (dataset or "")
+        cli_shown.print_lines(f"nothing waits in {where}; put files into landing/DATASET/, or name them")
     run = _through_prefect if names and _prefect(quiet=json_) else _in_process
     results, codes = [], [0]
     for name in names:
@@ -49,7 +54,7 @@ def ingest(
             codes.append(error.exit_code)
             cli_shown.print_error(error, as_json=False)
     if json_:
-        cli_shown.print_json(results[0] if dataset else results)
+        cli_shown.print_json(results[0] if dataset and results else results)
     if max(codes):
         raise typer.Exit(max(codes))
 
