@@ -195,7 +195,7 @@ def _one_of(cases: list[str] | None, batch: str | None) -> None:
 
 
 def _why(case: Any) -> str:  # noqa: ANN401  a Case, imported late
-    return shorten(str(case.reasons[0]), 100, placeholder=" ...") if case.reasons else "held with its batch"
+    return shorten(str(case.reasons[0]), 200, placeholder=" ...") if case.reasons else "held with its batch"
 
 
 def _readable(value: object) -> object:
