@@ -27,13 +27,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.attacks.badnets import badnets
-from benchmarks.attacks.flip_table import flip_table
-from benchmarks.attacks.foreign import foreign
-from benchmarks.attacks.label_flip import flip_random
-from benchmarks.attacks.png import decode_grey, encode_grey
-from benchmarks.attacks.trigger_table import choose_trigger, trigger_table
 from benchmarks.machine import machine
+from lazaretto.attacks.badnets import badnets
+from lazaretto.attacks.flip_table import flip_table
+from lazaretto.attacks.foreign import foreign
+from lazaretto.attacks.label_flip import flip_random
+from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract
 from lazaretto.pipelines.scan import Options, judge
 

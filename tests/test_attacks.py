@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.attacks import badnets, blend, flip_table, foreign, label_flip, sig, trigger_table
-from benchmarks.attacks.chosen import choose
-from benchmarks.attacks.effect import image_effect, table_effect
-from benchmarks.attacks.png import decode_grey, encode_grey
+from benchmarks.effect import image_effect, table_effect
+from lazaretto.attacks import badnets, blend, flip_table, foreign, label_flip, sig, trigger_table
+from lazaretto.attacks.chosen import choose
+from lazaretto.attacks.png import decode_grey, encode_grey
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

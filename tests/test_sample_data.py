@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode_grey
 from lazaretto.contract import load_contract
 from sample_data import plant
 

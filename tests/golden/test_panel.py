@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks.attacks.badnets import badnets
-from benchmarks.attacks.png import decode_grey, encode_grey
-from benchmarks.attacks.trigger_table import choose_trigger, trigger_table
+from lazaretto.attacks.badnets import badnets
+from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract, parse_contract
 from lazaretto.detectors.explanation import explain
 from lazaretto.detectors.fitting import fit_panel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.attacks.chosen import choose
+from lazaretto.attacks.chosen import choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.attacks.label_flip import flip_random
+from lazaretto.attacks.label_flip import flip_random
 
 if TYPE_CHECKING:
     import polars as pl

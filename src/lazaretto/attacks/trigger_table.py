@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from benchmarks.attacks.chosen import choose
+from lazaretto.attacks.chosen import choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
