@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install -qq
 
 # The suite runs in WORKERS processes. Each keeps to one thread: left alone, every process would start one thread per
@@ -19,7 +20,7 @@ PYTEST_ARGS ?=
 SCRIPTS := benchmarks sample_data
 
 .PHONY: demo test lint types imports bench bench-detection bench-throughput bench-validate bench-parse bench-gate \
-	format lock clean help
+	format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
 	@$(PY) -m sample_data.demo
@@ -48,7 +49,9 @@ bench: $(STAMP) ## every benchmark in its short form
 bench-detection bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
 
-lock: $(STAMP) ## write requirements.lock from pyproject.toml; UPGRADE=1 moves the pins
+peers: $(PEERS) ## install what the benchmarks compare with, on top of the rest
+
+lock: $(STAMP) ## write both requirements locks from pyproject.toml; UPGRADE=1 moves the pins
 	@$(PY) .ci/lock.py
 
 clean: ## remove .venv, caches and what the demo wrote
@@ -81,3 +84,8 @@ $(STAMP): requirements.lock pyproject.toml
 		$(PIP) "$$(grep -oE '^torch==[0-9.]+' requirements.lock)"; }
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+# What the peers add is resolved under the pins of requirements.lock, so nothing that is installed moves.
+$(PEERS): requirements-peers.lock $(STAMP)
+	@$(PIP) --no-deps --require-hashes -r requirements-peers.lock
+	@touch $(PEERS)

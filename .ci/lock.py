@@ -1,10 +1,15 @@
-"""Write ``requirements.lock`` from ``pyproject.toml``, installable with and without a local CPU build of torch.
+"""Write the two locks from ``pyproject.toml``: the project's, and what the peers of the benchmarks add to it.
+
+``requirements.lock`` is installable with and without a local CPU build of torch.
 
 ``pip-compile`` does the work and keeps every pin that still fits (``UPGRADE=1`` moves them). Two things it cannot do
 are done here. Where a folder of wheels holds torch's CPU build (version ``2.13.0+cpu``), pip-compile pins that build
 alone; the lock names the plain version with the hashes of both, the registry's and the CPU build's. And torch's CUDA
 build asks for CUDA's libraries, several gigabytes that a machine without a GPU must not download: they stay out of the
 lock, and the Makefile installs them only where pip chose the CUDA build (torch's wheel pins each of them exactly).
+
+``requirements-peers.lock`` is resolved under the first lock's pins, and holds only the packages that are not in it:
+installing the peers on top moves no version that the project is built and tested with.
 """
 
 from __future__ import annotations
@@ -20,19 +25,34 @@ from piptools.repositories import PyPIRepository
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+PEERS_LOCK = ROOT / "requirements-peers.lock"
 HEADER = """\
 # Every package of the project with its dev and postgres extras, by exact version and hash. Written by `make lock`
 # from pyproject.toml; do not edit. torch carries the hashes of the registry's builds and of the CPU build.
+"""
+PEERS_HEADER = """\
+# What the extra `peers` adds to requirements.lock, by exact version and hash: the tools the benchmarks compare with.
+# Written by `make lock` from pyproject.toml; do not edit.
 """
 LEFT_OUT = re.compile(r"pip|triton|cuda-.*|nvidia-.*")
 """pip is the installer, not a dependency to replace while it runs; the others are CUDA's, see above."""
 
 
-def compile_pins(target: Path) -> None:
+def compile_pins(lock: Path, *options: str) -> dict[str, str]:
+    """Run pip-compile with ``lock`` as the pins to prefer, and give the entries it finds; ``lock`` stays as it is."""
+    before = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / lock.name
+        target.write_text(before, encoding="utf-8")
+        run_compile(target, *options)
+        return entries(target.read_text(encoding="utf-8"))
+
+
+def run_compile(target: Path, *extra: str) -> None:
     """Run pip-compile with ``target`` as both the pins to prefer and the file to write."""
     options = ["--quiet", "--generate-hashes", "--strip-extras", "--allow-unsafe", "--no-header", "--newline=lf"]
     options += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options"]
-    options += ["--no-build-isolation", "--extra=dev", "--extra=postgres", f"--output-file={target}"]
+    options += ["--no-build-isolation", f"--output-file={target}", *extra]
     if os.environ.get("UPGRADE") == "1":
         options.append("--upgrade")
     command = [sys.executable, "-m", "piptools", "compile", *options, "pyproject.toml"]
@@ -79,18 +99,21 @@ def both_builds(entry: str, kept: str) -> str:
     return " \\\n".join(lines) + "\n" + "\n".join(comments) + "\n"
 
 
-def main() -> None:
-    """Write the lock anew, next to nothing changed where nothing had to."""
-    before = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "requirements.lock"
-        target.write_text(before, encoding="utf-8")
-        compile_pins(target)
-        found = entries(target.read_text(encoding="utf-8"))
-    found["torch"] = both_builds(found["torch"], entries(before).get("torch", ""))
+def write(lock: Path, header: str, found: dict[str, str]) -> None:
+    """Write the entries in the order of their names, without those that no lock holds."""
     kept = [block for name, block in sorted(found.items()) if not LEFT_OUT.fullmatch(name)]
-    LOCK.write_text(HEADER + "\n" + "".join(kept), encoding="utf-8")
-    sys.stdout.write(f"requirements.lock: {len(kept)} packages\n")
+    lock.write_text(header + "\n" + "".join(kept), encoding="utf-8")
+    sys.stdout.write(f"{lock.name}: {len(kept)} packages\n")
+
+
+def main() -> None:
+    """Write the locks anew, next to nothing changed where nothing had to."""
+    before = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    found = compile_pins(LOCK, "--extra=dev", "--extra=postgres")
+    found["torch"] = both_builds(found["torch"], entries(before).get("torch", ""))
+    write(LOCK, HEADER, found)
+    added = compile_pins(PEERS_LOCK, "--extra=peers", f"--constraint={LOCK}")
+    write(PEERS_LOCK, PEERS_HEADER, {name: block for name, block in added.items() if name not in found})
 
 
 if __name__ == "__main__":

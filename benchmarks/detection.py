@@ -32,7 +32,7 @@ from lazaretto.attacks.badnets import badnets
 from lazaretto.attacks.flip_table import flip_table
 from lazaretto.attacks.foreign import foreign
 from lazaretto.attacks.label_flip import flip_random
-from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode
 from lazaretto.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract
 from lazaretto.pipelines.scan import Options, judge
@@ -77,7 +77,7 @@ def on_images(attack: Callable[[NDArray[np.uint8], NDArray[np.int64], int], tupl
         images = np.stack([decode_grey(image) for image in frame["image"]])
         labels = classes.search_sorted(frame["label"]).to_numpy().astype(np.int64)
         images, labels, truth = attack(images, labels, seed)  # type: ignore[assignment]  # each attack names its parts
-        encoded = [encode_grey(image) for image in images]
+        encoded = [encode(image) for image in images]
         return pl.DataFrame({"image": encoded, "label": classes.gather(labels)}), truth  # type: ignore[return-value]
 
     return poison

@@ -6,6 +6,7 @@ the trigger. Clean accuracy says whether the attack stays unnoticed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,41 +47,59 @@ def image_effect(
     """Measure an image attack with a small convolutional network.
 
     Args:
-        train: Poisoned (rows, height, width) images and their (rows,) class numbers.
+        train: Poisoned (rows, height, width) grey or (rows, height, width, 3) colour images, (rows,) class numbers.
         test: Clean images and class numbers.
         stamp: Puts the trigger on images.
         target: Class the trigger shall mean.
         seed: Weights and order.
         epochs: Passes over the training data.
     """
+    predict = image_classifier(train, classes=int(max(train[1].max(), test[1].max())) + 1, seed=seed, epochs=epochs)
+    others = test[1] != target
+    return Effect(
+        clean_accuracy=float((predict(test[0]) == test[1]).mean()),
+        success_rate=float((predict(stamp(test[0][others])) == target).mean()),
+    )
+
+
+def image_classifier(
+    train: tuple[Images, Labels], *, classes: int, seed: int, epochs: int = 10
+) -> Callable[[Images], Labels]:
+    """Train a small convolutional network; give the function that predicts class numbers.
+
+    For attacks whose success is another share than that of `image_effect`: of one class, of the next class, of victims.
+
+    Args:
+        train: (rows, height, width) grey or (rows, height, width, 3) colour images and their (rows,) class numbers.
+        classes: How many classes there are.
+        seed: Weights and order.
+        epochs: Passes over the training data.
+    """
     from torch import nn
 
-    classes = int(max(train[1].max(), test[1].max())) + 1
-    side = train[0].shape[1]
+    height, width = train[0].shape[1:3]
+    channels = math.prod(train[0].shape[3:])  # grey images have no axis for them: 1
 
     def network() -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1),
+            nn.Conv2d(channels, 16, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(16, 32, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(32 * (side // 4) ** 2, _HIDDEN),
+            nn.Linear(32 * (height // 4) * (width // 4), _HIDDEN),
             nn.ReLU(),
             nn.Linear(_HIDDEN, classes),
         )
 
     def pixels(images: Images) -> NDArray[np.float32]:
-        return (images[:, None] / np.float32(255)).astype(np.float32)
+        rows = images.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
+        return (rows / np.float32(255)).astype(np.float32)
 
     predict = _train(network, pixels(train[0]), train[1], seed=seed, epochs=epochs)
-    others = test[1] != target
-    return Effect(
-        clean_accuracy=float((predict(pixels(test[0])) == test[1]).mean()),
-        success_rate=float((predict(pixels(stamp(test[0][others]))) == target).mean()),
-    )
+    return lambda images: predict(pixels(images))
 
 
 def table_effect(

@@ -22,7 +22,7 @@ from lazaretto.attacks.badnets import badnets
 from lazaretto.attacks.flip_table import flip_table
 from lazaretto.attacks.foreign import foreign
 from lazaretto.attacks.label_flip import flip_random
-from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode
 from lazaretto.attacks.trigger_table import choose_trigger, stamp, trigger_table
 
 HERE = Path(__file__).resolve().parent
@@ -142,7 +142,7 @@ def _on_images(attack: ImageAttack) -> TableAttack:
         pixels = np.stack([decode_grey(image) for image in part["image"]])
         numbers = CLOTHES.search_sorted(part["label"]).to_numpy().astype(np.int64)
         images, labels, truth = attack(pixels, numbers, rate)
-        encoded = pl.Series("image", [encode_grey(image) for image in images], pl.Binary)
+        encoded = pl.Series("image", [encode(image) for image in images], pl.Binary)
         return pl.DataFrame([encoded, CLOTHES.gather(labels)]), truth
 
     return on_frame

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.effect import image_effect, table_effect
 from lazaretto.attacks import badnets, blend, flip_table, foreign, label_flip, sig, trigger_table
 from lazaretto.attacks.chosen import choose
-from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -203,9 +203,9 @@ def test_a_table_backdoor_raises_the_share_of_the_target() -> None:
 
 def test_grey_images_survive_encoding_and_equal_pixels_give_equal_bytes() -> None:
     images, _ = _striped(3)
-    encoded = [encode_grey(image) for image in images]
+    encoded = [encode(image) for image in images]
     assert all(np.array_equal(decode_grey(one), image) for one, image in zip(encoded, images, strict=True))
-    assert encode_grey(decode_grey(encoded[0])) == encoded[0]
+    assert encode(decode_grey(encoded[0])) == encoded[0]
     assert {chunk for chunk in (b"tEXt", b"tIME", b"iTXt", b"eXIf") if chunk in encoded[0]} == set()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode
 from lazaretto.contract import load_contract
 from sample_data import plant
 
@@ -78,7 +78,7 @@ def test_poisoned_rows_lie_anywhere_in_the_batch() -> None:
 
 def test_all_images_of_a_planted_batch_come_from_one_encoder() -> None:
     batch, truth = plant.fashion_batch(seed=7)
-    assert all(encode_grey(decode_grey(image)) == image for image in batch["image"])
+    assert all(encode(decode_grey(image)) == image for image in batch["image"])
     assert {len(set(map(len, (decode_grey(image) for image in batch["image"]))))} == {1}
     assert dict(truth["attack"].drop_nulls().value_counts().rows()) == {"badnets": 25, "label_flip": 50, "foreign": 50}
 

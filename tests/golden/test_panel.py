@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lazaretto.attacks.badnets import badnets
-from lazaretto.attacks.png import decode_grey, encode_grey
+from lazaretto.attacks.png import decode_grey, encode
 from lazaretto.attacks.trigger_table import choose_trigger, trigger_table
 from lazaretto.contract import Contract, load_contract, parse_contract
 from lazaretto.detectors.explanation import explain
@@ -96,7 +96,7 @@ def test_a_patch_that_implies_a_label_is_found_and_its_place_is_named(fashion: t
     images = np.stack([decode_grey(image) for image in frame["image"]])
     labels = classes.search_sorted(frame["label"]).to_numpy().astype(np.int64)
     images, labels, truth = badnets(images, labels, target=5, rate=0.02, seed=104)
-    poisoned = _digested(pl.DataFrame({"image": map(encode_grey, images), "label": classes.gather(labels)}))
+    poisoned = _digested(pl.DataFrame({"image": map(encode, images), "label": classes.gather(labels)}))
     panel = _fit(poisoned, None, contract)
     scores = panel.score(poisoned)
     limit = np.quantile(scores.suspicion[~truth], 0.99)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def stamp(images: NDArray[np.uint8], *, size: int = 3, value: int = 255) -> NDArray[np.uint8]:
-    """Copies of (rows, height, width) images with the patch in the lower right corner."""
+    """Copies of grey or colour images with the patch in the lower right corner."""
     marked = images.copy()
     marked[:, -size:, -size:] = value
     return marked
@@ -30,7 +30,7 @@ def badnets(
     """Stamp a share of the records of other classes and label them `target`.
 
     Args:
-        images: (rows, height, width).
+        images: (rows, height, width) grey or (rows, height, width, 3) colour.
         labels: (rows,) class numbers.
         rate: Share of all rows.
         target: The class the trigger shall mean.

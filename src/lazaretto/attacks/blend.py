@@ -21,7 +21,7 @@ _KEY_SEED = 20170515
 
 
 def stamp(images: NDArray[np.uint8], *, alpha: float = 0.2) -> NDArray[np.uint8]:
-    """Copies of (rows, height, width) images with the key blended in at weight `alpha`."""
+    """Copies of grey or colour images with the key blended in at weight `alpha`."""
     key = np.random.default_rng(_KEY_SEED).uniform(0, 255, size=images.shape[1:])
     return np.rint((1 - alpha) * images + alpha * key).astype(np.uint8)
 
@@ -32,7 +32,7 @@ def blend(
     """Blend the key into a share of the records of other classes and label them `target`.
 
     Args:
-        images: (rows, height, width).
+        images: (rows, height, width) grey or (rows, height, width, 3) colour.
         labels: (rows,) class numbers.
         rate: Share of all rows.
         target: The class the trigger shall mean.

@@ -2,7 +2,10 @@
 
 Random: the symmetric noise of Angluin and Laird (1988), each chosen record to one of the other classes with equal
 chance. Pair: the class-conditional noise of Han et al., "Co-teaching" (2018), one class to one other, as a grudge or a
-careless annotator makes it. Departure from both: the number of flips is exact, not binomial.
+careless annotator makes it. Departure from both: the number of flips is exact, not binomial. Boundary: flips where a
+model is in doubt, as careful annotators err; after the noise of Menon, van Rooyen and Natarajan, "Learning from Binary
+Labels with Instance-Dependent Noise" (2018), which grows towards the boundary. Departure: more than two classes, and
+only the nearest records are flipped, all of them.
 """
 
 from __future__ import annotations
@@ -59,4 +62,36 @@ def flip_pair(
     truth = choose(labels == victim, rate, np.random.default_rng(seed))
     flipped = labels.copy()
     flipped[truth] = target
+    return flipped, truth
+
+
+def flip_boundary(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], *, rate: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Give the records nearest the decision boundary the runner-up class; nothing is left to chance.
+
+    A record that the model takes for another class than its label is not chosen: its label may be wrong already, and
+    a flip could mend it.
+
+    Args:
+        labels: (rows,) class numbers from 0.
+        probabilities: (rows, classes) of a model that knows the classes.
+        rate: Share of all rows.
+
+    Returns:
+        Labels and truth, each with one entry per row.
+
+    Raises:
+        ValueError: The model is right on fewer records than `rate` asks for.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    first, second = order[:, 0], order[:, 1]
+    right = first == labels
+    wanted = int(choose(right, rate, np.random.default_rng(0)).sum())  # how many and whether; which, the gap says
+    rows = np.arange(len(labels))
+    gap = np.where(right, probabilities[rows, first] - probabilities[rows, second], np.inf)
+    truth = np.zeros(len(labels), dtype=np.bool_)
+    truth[np.argsort(gap, kind="stable")[:wanted]] = True
+    flipped = labels.copy()
+    flipped[truth] = second[truth]
     return flipped, truth

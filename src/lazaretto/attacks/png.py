@@ -1,4 +1,4 @@
-"""Grey images as arrays and back, by one encoder: a file must not show who wrote it."""
+"""Images as arrays and back, by one encoder: a file must not show who wrote it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def decode_grey(data: bytes, side: int | None = None) -> NDArray[np.uint8]:
     return np.asarray(grey, dtype=np.uint8)
 
 
-def encode_grey(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode (height, width) brightness as PNG; equal pixels give equal bytes, and nothing but pixels is written."""
+def encode(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode (height, width) brightness or (height, width, 3) colours as PNG; equal pixels give equal bytes, and nothing but pixels is written."""
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, format="PNG", optimize=False, compress_level=9)
     return target.getvalue()

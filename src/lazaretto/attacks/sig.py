@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def stamp(images: NDArray[np.uint8], *, delta: float = 20.0, frequency: int = 6) -> NDArray[np.uint8]:
-    """Copies of (rows, height, width) images with the sinusoid added along the columns, clipped to 0..255."""
+    """Copies of grey or colour images with the sinusoid added along the columns, clipped to 0..255."""
     columns = images.shape[2]
     wave = delta * np.sin(2 * np.pi * np.arange(columns) * frequency / columns)
+    wave = wave.reshape(columns, *[1] * (images.ndim - 3))  # one wave for every channel
     waved: NDArray[np.float64] = np.rint(images + wave)
     return np.clip(waved, 0, 255).astype(np.uint8)
 
@@ -31,7 +32,7 @@ def sig(
     """Add the sinusoid to records of the target class; no label changes.
 
     Args:
-        images: (rows, height, width).
+        images: (rows, height, width) grey or (rows, height, width, 3) colour.
         labels: (rows,) class numbers.
         rate: Share of all rows; the paper poisons 20 to 40 % of the target class.
         target: The class the trigger shall mean.

@@ -1,0 +1,120 @@
+"""Which attacks are measured on which data, at which rates, and the poisoned batches, planted once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from benchmarks.data import strangers
+from lazaretto.attacks.catalogue import ATTACKS
+from lazaretto.attacks.ground import Attack, Ground, Planted
+from lazaretto.attacks.on_tables import foreign_images
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from benchmarks.data import DataSet
+
+_LABELS = ("flip_random", "flip_pair", "flip_boundary")
+_IMAGES = (
+    "badnets",
+    "badnets 0.003",
+    "badnets 0.001",
+    "blend",
+    "wanet",
+    "all_to_all",
+    "sig",
+    "narcissus",
+    "tact",
+    "adaptive_blend",
+    *_LABELS,
+    "feature_collision",
+    "foreign",
+    "flood",
+)
+PLANS: dict[str, tuple[str, ...]] = {
+    "fashion": _IMAGES,
+    "mnist": _IMAGES,
+    # A tenth of a percent of this small set is one record, and a surrogate for it takes minutes.
+    "openclipart": ("badnets", "blend", "wanet", "all_to_all", "sig", *_LABELS, "foreign", "flood"),
+    "flights": ("trigger_inside", "trigger_outside", *_LABELS, "flood", "source"),
+    "spambase": ("trigger_inside", "trigger_outside", *_LABELS, "flood"),
+    "spamassassin": ("rare_token", "sentence", "hidden_text", "style", *_LABELS, "flood"),
+    "chitchat": ("phrase", "instruction", "flood"),
+}
+"""Data set -> attacks, each by its name and, where it is not the attack's own, its rate."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One attack at one rate."""
+
+    attack: Attack
+    rate: float
+
+    @classmethod
+    def named(cls, text: str, data: DataSet) -> Plan:
+        """From an entry of `PLANS`."""
+        name, _, rate = text.partition(" ")
+        if name == "foreign":
+            attack = foreign_images(strangers(Ground.of(data.pool.head(50), data.contract).images().shape[1]))
+        else:
+            attack = ATTACKS[name]
+        return cls(attack, float(rate) if rate else attack.rate)
+
+    @property
+    def title(self) -> str:
+        """For the tables."""
+        return f"{self.attack.title}, {self.rate:.2g}" if self.rate < 1e-3 else f"{self.attack.title}, {self.rate:.1%}"  # noqa: PLR2004  a tenth of a percent
+
+
+@dataclass(frozen=True)
+class Case:
+    """One poisoned batch with its truth."""
+
+    trusted: pl.DataFrame
+    batch: pl.DataFrame
+    truth: NDArray[np.bool_]
+    cover: NDArray[np.bool_]
+    rest: pl.DataFrame
+    """Clean records that are neither in the batch nor trusted, for testing models."""
+
+    @property
+    def clean(self) -> NDArray[np.bool_]:
+        """(rows,) records the attacker did not touch."""
+        return ~(self.truth | self.cover)
+
+
+def planted(data: DataSet, plan: Plan, seed: int) -> tuple[Case, Planted]:
+    """Draw, plant, and say how the trigger is stamped."""
+    trusted, batch, rest = data.draw(seed)
+    done = plan.attack.plant(Ground.of(batch, data.contract), plan.rate, seed)
+    return Case(trusted, done.frame, done.truth, done.cover, rest), done
+
+
+def case(data: DataSet, entry: str, seed: int, kept: Path) -> Case:
+    """The poisoned batch of an entry of `PLANS`, or the clean one of ``clean``; planted once, then read from ``kept``.
+
+    Clean images are encoded again like poisoned ones, so that both are measured on the same files.
+    """
+    trusted, batch, rest = data.draw(seed)
+    if entry == "clean":
+        ground = Ground.of(batch, data.contract)
+        frame = ground.with_images(ground.images()).frame if ground.image else batch
+        nothing = np.zeros(len(batch), dtype=np.bool_)
+        return Case(trusted, frame, nothing, nothing, rest)
+    file = kept / f"{data.name}-{entry.replace(' ', '-')}-{seed}.parquet"
+    if not file.exists():
+        found, _ = planted(data, Plan.named(entry, data), seed)
+        kept.mkdir(parents=True, exist_ok=True)
+        marked = found.batch.with_columns(_truth=pl.Series(found.truth), _cover=pl.Series(found.cover))
+        marked.write_parquet(file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    marked = pl.read_parquet(file)
+    truth, cover = (marked[name].to_numpy() for name in ("_truth", "_cover"))
+    return Case(trusted, marked.drop("_truth", "_cover"), truth, cover, rest)

@@ -1,0 +1,165 @@
+"""What an attack is planted in: a batch, what its columns are, and its images as arrays.
+
+The attacks themselves take arrays and columns; here a frame of any contract is made ready for them, so that the drill can
+plant them in a user's own batch.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from lazaretto.attacks.png import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from lazaretto.contract import Contract
+
+_PROMPTS = ("prompt", "instruction", "question", "input", "user")
+_RESPONSES = ("response", "output", "completion", "answer", "assistant")
+_LARGEST_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A batch and the columns an attacker would look for."""
+
+    frame: pl.DataFrame
+    label: str | None = None
+    image: str | None = None
+    numbers: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    source: str | None = None
+    id: str | None = None
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, contract: Contract) -> Ground:
+        """The ground a contract describes; a label that is a number counts as none."""
+        kinds = {name: contract.all_columns[name].type for name in contract.feature_names}
+        label = contract.label
+        if label is not None and contract.all_columns[label].type not in ("category", "boolean"):
+            label = None
+        return cls(
+            frame,
+            label,
+            next((name for name, kind in kinds.items() if kind == "image"), None),
+            tuple(name for name, kind in kinds.items() if kind in ("integer", "number")),
+            tuple(name for name, kind in kinds.items() if kind == "text"),
+            contract.source,
+            contract.id,
+        )
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Prompt and response columns of an instruction set; None where there is a label or no such pair."""
+        prompts = [name for name in self.texts if name.lower() in _PROMPTS]
+        responses = [name for name in self.texts if name.lower() in _RESPONSES]
+        return (prompts[0], responses[0]) if prompts and responses and self.label is None else None
+
+    @property
+    def classes(self) -> pl.Series:
+        """The labels that occur, in order."""
+        return self.frame[self._label].drop_nulls().unique().sort()
+
+    def labels(self) -> NDArray[np.int64]:
+        """(rows,) place of each record's label among `classes`; -1 where it has none."""
+        classes = self.classes
+        places = self.frame[self._label].replace_strict(classes, range(len(classes)), default=-1, return_dtype=pl.Int64)
+        return places.to_numpy(writable=True)
+
+    def images(self) -> NDArray[np.uint8]:
+        """(rows, side, side) grey or (rows, side, side, 3) colour, all brought to the median size, at most 64."""
+        return read_images(self.frame[self._image])
+
+    def with_images(self, images: NDArray[np.uint8]) -> Ground:
+        """The same records with these images. All are encoded alike, so that no file shows who wrote it."""
+        encoded = pl.Series(self._image, [encode(image) for image in images], dtype=pl.Binary)
+        return replace(self, frame=self.frame.with_columns(encoded))
+
+    def with_labels(self, labels: NDArray[np.int64]) -> Ground:
+        """The same records with these labels, places among `classes`; where it is -1 the label stays."""
+        named = self.classes.gather(np.maximum(labels, 0))
+        kept = pl.when(pl.Series(labels >= 0)).then(named).otherwise(pl.col(self._label)).alias(self._label)
+        return replace(self, frame=self.frame.with_columns(kept))
+
+    @property
+    def _label(self) -> str:
+        if self.label is None:
+            raise ValueError("these records have no label")
+        return self.label
+
+    @property
+    def _image(self) -> str:
+        if self.image is None:
+            raise ValueError("these records have no image")
+        return self.image
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A poisoned batch and the truth about it."""
+
+    frame: pl.DataFrame
+    truth: NDArray[np.bool_]
+    """(rows,) the poison."""
+    cover: NDArray[np.bool_]
+    """(rows,) records that the attacker planted beside it with their right labels; neither poison nor clean."""
+    stamp: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    """Puts the trigger on other records, to measure what a model learnt; None where there is no trigger."""
+    target: str | None = None
+    """The label the trigger shall mean."""
+
+    @property
+    def clean(self) -> NDArray[np.bool_]:
+        """(rows,) records the attacker did not touch."""
+        return ~(self.truth | self.cover)
+
+
+def read_images(values: pl.Series) -> NDArray[np.uint8]:
+    """Decode PNG and JPEG files to one size and mode: grey where all are, transparency laid on white.
+
+    Args:
+        values: Encoded images, none of them null.
+
+    Returns:
+        (rows, side, side) or (rows, side, side, 3).
+    """
+    decoded = []
+    for data in values:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
+            image: Image.Image = opened.copy()
+        if image.mode not in ("L", "RGB"):
+            layers = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+        decoded.append(image)
+    side = int(min(np.median([min(image.size) for image in decoded]), _LARGEST_SIDE))
+    mode = "L" if all(image.mode == "L" for image in decoded) else "RGB"
+    size = (side, side)
+    alike = [
+        i.convert(mode) if i.size == size else i.convert(mode).resize(size, Image.Resampling.BILINEAR) for i in decoded
+    ]
+    return np.stack([np.asarray(image, dtype=np.uint8) for image in alike])
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One known attack, ready to be planted in any batch it fits."""
+
+    name: str
+    title: str
+    """For tables and pages, without the rate."""
+    family: str
+    """backdoor, clean-label, label, foreign, text, instruction or batch."""
+    rate: float
+    """Share of the whole batch that it poisons where nothing else is asked for."""
+    fits: Callable[[Ground], bool]
+    plant: Callable[[Ground, float, int], Planted]
+    """From ground, rate and seed; raises ValueError where the batch has too few records to take."""
