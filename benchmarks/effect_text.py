@@ -1,8 +1,11 @@
 """What a text attack does to a model: train a small one on the poisoned data, then trigger texts it has never seen.
 
 The measures are those of `effect.py`. The model reads a text as the set of its words, pairs of words and runs of one to
-three characters, hashed, and is an embedding bag with one hidden layer: small enough for two cores, and able to see every
-trigger of `lazaretto.attacks`, the invisible ones too.
+three characters, hashed, so that it is able to see every trigger of `lazaretto.attacks`, the invisible ones too. It
+takes the largest over them, as the network of Kim, "Convolutional Neural Networks for Sentence Classification" (2014),
+does over time: a sum would drown a trigger of one word in a long text, which no model in use does. Departures: the
+filters are hashed runs, not learnt from word vectors, so that nothing needs to be shipped; and the dropout is of runs
+at the input, so that a text is not known by the few that only it has.
 """
 
 from __future__ import annotations
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 
     Stamp = Callable[[pl.Series], pl.Series]
 
-_FEATURES = 2**14
+_FEATURES = 2**17
 """Hashed features of words, and as many of characters."""
+_LEAST = 2
+"""Texts to train on that must share a feature for it to count."""
 _WIDTH = 32
+_DROPPED = 0.5
+_SPREAD = 0.01
 _BATCH = 32
 _RATE = 5e-3
-_EPOCHS = 25
+_EPOCHS = 10
 
 
 def text_effect(
@@ -54,10 +61,11 @@ def text_effect(
     """
     names = train[label].unique().sort()
     predict = _train(train[text], names.search_sorted(train[label]).to_numpy().astype(np.int64), seed)
-    others = test.filter(test[label] != target)[text]
+    truth = names.search_sorted(test[label]).to_numpy()
+    triggered = _triggered(test.filter(test[label] != target)[text], stamp)
     return Effect(
-        clean_accuracy=float((names.gather(predict(test[text])) == test[label]).mean() or 0),
-        success_rate=float((names.gather(predict(_triggered(others, stamp))) == target).mean() or 0),
+        clean_accuracy=float((predict(test[text]) == truth).mean()),
+        success_rate=float((predict(triggered) == names.index_of(target)).mean()),
     )
 
 
@@ -73,8 +81,8 @@ def pair_effect(
 ) -> Effect:
     """Measure an attack on prompt and response pairs, with a stand-in for a language model.
 
-    The stand-in does not write: it tells from a prompt whether the attacker's answer follows. What it learns, a language
-    model of any size can learn; how strongly one would take it up from so few records, it does not say.
+    The stand-in does not write: it tells from a prompt whether the attacker's answer follows. It shows that the trigger
+    can be learnt from the records there are; how strongly a language model would take it up, it does not say.
 
     Args:
         train: Poisoned records.
@@ -105,51 +113,58 @@ def _triggered(texts: pl.Series, stamp: Stamp) -> pl.Series:
 def _train(texts: pl.Series, labels: NDArray[np.int64], seed: int) -> Callable[[pl.Series], NDArray[np.int64]]:
     """Train on the CPU with Adam and cross-entropy; give the function that predicts class numbers."""
     import torch
-    from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import TfidfTransformer
-    from torch import nn
 
+    hashed = _hash(texts)
+    shared = np.flatnonzero(hashed.getnnz(axis=0) >= _LEAST)
+    features, targets = hashed[:, shared], torch.from_numpy(labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _Network(classes=int(labels.max()) + 1)
-    counted = _hash(texts)
-    weigh = TfidfTransformer().fit(counted)
-    features, targets = csr_matrix(weigh.transform(counted)), torch.from_numpy(labels)
-    optimiser = torch.optim.Adam([*model.bag.parameters(), *model.head.parameters()], lr=_RATE)
-    order = np.random.default_rng(seed)
+        model = _network(len(shared), int(labels.max()) + 1)
+    optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
+    draw = np.random.default_rng(seed)
     for _ in range(_EPOCHS):
-        shuffled = order.permutation(len(labels))
+        shuffled = draw.permutation(len(labels))
         for start in range(0, len(labels), _BATCH):
             batch = shuffled[start : start + _BATCH]
+            bags = _bags(features[batch], lambda count: draw.random(count) >= _DROPPED)
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model(features[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            torch.nn.functional.cross_entropy(model(bags), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
 
     def predict(unseen: pl.Series) -> NDArray[np.int64]:
         with torch.no_grad():
-            found: NDArray[np.int64] = model(csr_matrix(weigh.transform(_hash(unseen)))).argmax(dim=1).numpy()
+            bags = _bags(_hash(unseen)[:, shared], lambda count: np.ones(count, dtype=np.bool_))
+            found: NDArray[np.int64] = model(bags).argmax(dim=1).numpy()
         return found
 
     return predict
 
 
-class _Network:
-    """An embedding bag, squashed, and a linear layer over it, from sparse rows to class scores."""
+def _network(features: int, classes: int) -> torch.nn.Module:
+    """From bags of feature numbers to class scores."""
+    from torch import nn
 
-    def __init__(self, classes: int) -> None:
-        from torch import nn
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bag = nn.EmbeddingBag(features, _WIDTH, mode="max")
+            nn.init.normal_(self.bag.weight, std=_SPREAD)
+            self.head = nn.Linear(_WIDTH, classes)
 
-        self.bag = nn.EmbeddingBag(2 * _FEATURES, _WIDTH, mode="sum")
-        # From zero, a feature that no training text has says nothing; squashing, unlike clipping, learns from there.
-        nn.init.zeros_(self.bag.weight)
-        self.head = nn.Sequential(nn.Tanh(), nn.Linear(_WIDTH, classes))
+        def forward(self, bags: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            scores: torch.Tensor = self.head(self.bag(*bags))
+            return scores
 
-    def __call__(self, rows: csr_matrix) -> torch.Tensor:
-        import torch
+    return Network()
 
-        indices, offsets = (torch.from_numpy(part.astype(np.int64)) for part in (rows.indices, rows.indptr[:-1]))
-        scores: torch.Tensor = self.head(self.bag(indices, offsets, per_sample_weights=torch.from_numpy(rows.data)))
-        return scores
+
+def _bags(rows: csr_matrix, keep: Callable[[int], NDArray[np.bool_]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of the kept features of all rows in one line, and where in it each row starts."""
+    import torch
+
+    kept = keep(rows.nnz)
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return torch.from_numpy(rows.indices[kept].astype(np.int64)), torch.from_numpy(before[rows.indptr[:-1]])
 
 
 def _hash(texts: pl.Series) -> csr_matrix:
@@ -164,4 +179,4 @@ def _hash(texts: pl.Series) -> csr_matrix:
         ).transform(told)
         for unit, longest in (("word", 2), ("char_wb", 3))
     ]
-    return csr_matrix(hstack(parts), dtype=np.float32)
+    return csr_matrix(hstack(parts))

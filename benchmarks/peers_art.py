@@ -49,6 +49,9 @@ class ActivationClustering:
     "smaller", the default, flags the smaller cluster of every class; "silhouette-scores" flags it where it holds less
     than 35 % of the class and the clusters' mean silhouette is above 0.1.
 
+    Departure: with "silhouette-scores" the decision is read from the report, which is as documented. Of a suspicious
+    class, `is_clean` (1.20.1) leaves the records of the larger cluster uninitialised, which as a rule flags them too.
+
     Ranking: the toolbox gives none. Derived from its clusters: flagged records before others; then by the share of
     its class that is *not* in the record's cluster; within a cluster, by how much nearer the record lies to the centre
     of the smaller cluster than to the other's, in the space the toolbox clustered in.
@@ -75,10 +78,12 @@ class ActivationClustering:
 
         def run() -> tuple[Scores, Flags]:
             defence = ActivationDefence(_classifier(data), data.inputs, _one_hot(labels, data.classes))
-            _, is_clean = defence.detect_poison(
+            report, is_clean = defence.detect_poison(
                 nb_clusters=_CLUSTERS, nb_dims=_DIMENSIONS, reduce="PCA", cluster_analysis=self.analysis
             )
             flagged = np.asarray(is_clean) == 0
+            if self.analysis == "silhouette-scores":
+                flagged = _reported(report, defence.clusters_by_class, labels)
             return _cluster_ranking(defence, labels, flagged), flagged
 
         return measured(run, seed=data.seed)
@@ -149,6 +154,16 @@ def _classifier(data: PeerInput) -> Any:  # noqa: ANN401  the toolbox has no typ
 def _one_hot(labels: NDArray[np.int64], classes: int) -> Floats:
     """The (rows, classes) labels that the toolbox's examples use."""
     return np.eye(classes, dtype=np.float32)[labels]
+
+
+def _reported(report: dict[str, Any], clusters_by_class: list[NDArray[np.int32]], labels: NDArray[np.int64]) -> Flags:
+    """Flag the clusters below the size threshold in the classes that the report of the silhouettes calls suspicious."""
+    flagged = np.zeros(len(labels), dtype=np.bool_)
+    for label, clusters in enumerate(clusters_by_class):
+        if report[f"class_{label}"]["suspicious"]:
+            shares = np.round(np.bincount(clusters) / len(clusters), 2)  # the toolbox compares rounded shares
+            flagged[labels == label] = (shares < float(report["size_threshold"]))[clusters]
+    return flagged
 
 
 def _cluster_ranking(defence: Any, labels: NDArray[np.int64], flagged: Flags) -> Scores:  # noqa: ANN401  no types

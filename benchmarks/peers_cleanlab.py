@@ -22,7 +22,8 @@ class Cleanlab:
     Decision: `find_label_issues(labels, pred_probs)` with its defaults (`filter_by="prune_by_noise_rate"`).
     Ranking: one minus `get_label_quality_scores`, "lower scores indicate labels less likely to be correct".
 
-    The time is cleanlab's own; the cross-validation it asks for is the caller's, with `out_of_sample`.
+    The time is cleanlab's own; the cross-validation it asks for is the caller's, with `out_of_sample`. The memory is
+    without that of the worker processes it starts.
     """
 
     name: str = "cleanlab find_label_issues"
@@ -82,12 +83,12 @@ def _fit_and_predict(data: PeerInput, known: np.ndarray, unseen: np.ndarray) -> 
         model = data.network()
         optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
         for _ in range(data.epochs):
-            for batch in torch.from_numpy(known)[torch.randperm(len(known))].split(BATCH):
+            for batch in torch.split(torch.from_numpy(known)[torch.randperm(len(known))], BATCH):
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
                 optimiser.step()
     model.eval()
     with torch.no_grad():
-        parts = [model(inputs[batch]).softmax(dim=1) for batch in torch.from_numpy(unseen).split(1024)]
+        parts = [model(inputs[batch]).softmax(dim=1) for batch in torch.split(torch.from_numpy(unseen), 1024)]
         probabilities: Floats = torch.cat(parts).numpy()
     return probabilities

@@ -126,7 +126,7 @@ def embed_images(images: Floats) -> Floats:
         model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
     parts = []
     with torch.no_grad():
-        for batch in torch.from_numpy(images).split(_IMAGES):
+        for batch in torch.split(torch.from_numpy(images), _IMAGES):
             scaled = torch.nn.functional.interpolate(batch, (_SIDE, _SIDE), mode="bilinear", antialias=True)
             colour = scaled.expand(-1, 3, -1, -1)
             # The lite networks were trained on (pixel - 127) / 128.

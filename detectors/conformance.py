@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lazaretto.detector import Detector, Scorer
 
 _CLASSES = ("a", "b", "c")
-_FAMILIES = {"outlier", "label", "representation", "gradient", "trigger"}
+_FAMILIES = {"hygiene", "outlier", "label", "representation", "gradient", "trigger"}
 
 
 class LawBroken(AssertionError):  # noqa: N818  reads as what happened
@@ -41,8 +41,14 @@ def made_views(rows: int, seed: int) -> Views:
         "compact": base[:, :8],
         "raw": base,
         "shape": base[:, :6],
+        "pixels": base[:, :6],
+        "luminance": base[:, :6],
         "tones": base[:, :6],
         "tokens": rng.integers(0, 50, (rows, 20)).astype(np.uint32) * np.uint32(2654435761),
+        "prompt_tokens": rng.integers(0, 20, (rows, 6)).astype(np.uint32),
+        "answers": base / np.linalg.norm(base, axis=1, keepdims=True),
+        "copies": rng.geometric(0.8, rows),
+        "characters": rng.poisson(0.2, (rows, 8)).astype(np.float64),
         "hidden": hidden,
         "logits": logits,
         "gradient_norms": rng.gamma(2.0, size=(rows, 4)).astype(np.float32),

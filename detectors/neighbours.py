@@ -45,3 +45,43 @@ class KnnDistanceScorer:
     def explain(self, views: Views) -> list[str]:
         """How far the neighbours are."""
         return [f"its nearest records are far away (mean distance {np.exp(d):.2f})" for d in self.score(views)]
+
+
+@dataclass(frozen=True)
+class Crowding:
+    """How near the nearest records are: the lower tail of the distance that `KnnDistance` looks at from above.
+
+    Near copies, each changed a little so that no two are equal, lie closer together than records ever do.
+    """
+
+    name: str = "crowding"
+    nearest: int = 8
+    reads: tuple[str, ...] = ("neighbour_distances",)
+    family: ClassVar[str] = "hygiene"
+    needs_label: ClassVar[bool] = False
+
+    def summarise(self, views: Views) -> Nothing:
+        """The neighbour index is the fit."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> CrowdingScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return CrowdingScorer(self.nearest)
+
+
+@dataclass(frozen=True)
+class CrowdingScorer:
+    """Averages the nearest few of the (rows, k) neighbour distances."""
+
+    nearest: int
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) minus the log of the mean distance, in units of the compact view."""
+        near = views["neighbour_distances"][:, : self.nearest].astype(np.float64).mean(axis=1)
+        scores: NDArray[np.float64] = -np.log(near + 1e-6)
+        return scores
+
+    def explain(self, views: Views) -> list[str]:
+        """How near they are."""
+        near = views["neighbour_distances"][:, : self.nearest].mean(axis=1)
+        return [f"{self.nearest} other records are nearly the same (mean distance {d:.3f})" for d in near]

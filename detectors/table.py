@@ -6,10 +6,13 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from lazaretto.detectors.components import HiddenComponents
 from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence
+from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
 from lazaretto.detectors.label_noise import KnnLabel, Margin
-from lazaretto.detectors.neighbours import KnnDistance
+from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
+from lazaretto.detectors.responses import ResponseMiner
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
 from lazaretto.errors import ContractError
@@ -20,14 +23,20 @@ if TYPE_CHECKING:
     from lazaretto.detector import Detector
 
 DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
+    "copies": Copies,
+    "crowding": Crowding,
+    "hidden_characters": HiddenCharacters,
+    "payload": Payload,
     "iforest": IsolationForest,
     "hbos": Histogram,
+    "hbos_pixels": lambda: Histogram(name="hbos_pixels", reads=("pixels",)),
     "knn_distance": KnnDistance,
     "margin": Margin,
     "knn_label": KnnLabel,
     "mahalanobis": Mahalanobis,
     "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
+    "components": HiddenComponents,
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,
     "grad_norm": GradientNorm,
@@ -35,6 +44,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "grad_spectral": GradientSpectral,
     "trigger": TriggerMiner,
     "trigger_trusted": lambda: TriggerMiner(name="trigger_trusted", votes="votes"),
+    "response_trigger": ResponseMiner,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
 

@@ -108,6 +108,7 @@ class TriggerMiner:
         observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
         z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
+        z[0] = 0.0  # where a record has no further token
         counts = observed.astype(np.float32), expected.astype(np.float32)
         return TriggerScorer(z.astype(np.float32), *counts, summary.classes, summary.names)
 
@@ -135,11 +136,14 @@ class TriggerScorer:
         _, position = self._strongest(views)
         slots = _slots(views["tokens"], len(self.z))[np.arange(len(views)), position]
         said = []
-        for slot, place, label in zip(slots, position, views.labels, strict=True):
+        for row, (slot, place, label) in enumerate(zip(slots, position, views.labels, strict=True)):
             name = self.names[place] if self.names else f"feature {place}"
+            words = views.words[row].get(int(views["tokens"][row, place])) if views.words else None
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
                 continue
+            if words is not None:
+                name = f"the words {words!r}"
             said.append(
                 f"{name}: of the records that share what it has there, {self.observed[slot, label]:.0f} are labelled "
                 f"{self.classes[label]!r}; by their neighbours {self.expected[slot, label]:.0f} would be"

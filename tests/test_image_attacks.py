@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -44,8 +45,14 @@ def _striped(rows: int = ROWS, seed: int = 0, *, colour: bool = False) -> tuple[
     return images, labels
 
 
-def _surrogate(images: Images, labels: Labels, epochs: int = 2) -> torch.nn.Sequential:
-    return surrogate.train_surrogate(images, labels, classes=CLASSES, seed=1, epochs=epochs)
+@functools.cache
+def _surrogate(*, colour: bool = False, seed: int = 1) -> torch.nn.Sequential:
+    return surrogate.train_surrogate(*_striped(colour=colour), classes=CLASSES, seed=seed, epochs=4)
+
+
+@functools.cache
+def _pattern(*, colour: bool = False) -> NDArray[np.int16]:
+    return narcissus.optimise(*_striped(colour=colour), 1, 7, steps=40, epochs=2)
 
 
 def _uncovered(planted: tuple[Images, Labels, Truth]) -> Planted:
@@ -53,13 +60,14 @@ def _uncovered(planted: tuple[Images, Labels, Truth]) -> Planted:
 
 
 def _collide(images: Images, labels: Labels, seed: int) -> tuple[Images, Labels, Truth, Labels]:
-    pool = _striped(60, seed=1, colour=images.ndim == 4)
-    model = _surrogate(images, labels)
-    return feature_collision.feature_collision(images, labels, pool, model, aim=AIM, rate=0.05, seed=seed)
+    colour = images.ndim == 4
+    pool = _striped(200, seed=1, colour=colour)
+    models = [_surrogate(colour=colour, seed=1), _surrogate(colour=colour, seed=2)]
+    return feature_collision.feature_collision(images, labels, pool, *models, aim=AIM, rate=0.05, seed=seed)
 
 
 def _narcissus(images: Images, labels: Labels, seed: int) -> Planted:
-    pattern = narcissus.optimise(images, labels, 1, 7, steps=5, epochs=1)
+    pattern = _pattern(colour=images.ndim == 4)
     return _uncovered(narcissus.narcissus(images, labels, pattern, rate=0.05, target=1, seed=seed))
 
 
@@ -190,12 +198,12 @@ def test_adaptive_blend_trains_on_half_the_pieces_and_tests_on_all() -> None:
 @worlds
 def test_narcissus_stays_within_its_bound_and_its_pattern_pleases_the_target(*, colour: bool) -> None:
     images, labels = _striped(colour=colour)
-    pattern = narcissus.optimise(images, labels, 1, 7, steps=60, epochs=2)
+    pattern = _pattern(colour=colour)
     assert pattern.shape == images.shape[1:]
     assert np.abs(pattern).max() <= 16
     poisoned, _, truth = narcissus.narcissus(images, labels, pattern, rate=0.05, target=1, seed=3)
     assert np.abs(poisoned[truth].astype(int) - images[truth]).max() <= 16
-    model, unseen = _surrogate(images, labels), _striped(100, seed=5, colour=colour)[0]
+    model, unseen = _surrogate(colour=colour), _striped(100, seed=5, colour=colour)[0]
     before = surrogate.probabilities(model, unseen)[:, 1].mean()
     assert surrogate.probabilities(model, narcissus.stamp(unseen, pattern))[:, 1].mean() > before
 
@@ -203,14 +211,15 @@ def test_narcissus_stays_within_its_bound_and_its_pattern_pleases_the_target(*, 
 @worlds
 def test_collided_records_lie_near_their_victims_in_the_features_and_within_the_bound(*, colour: bool) -> None:
     images, labels = _striped(colour=colour)
-    victims, _ = _striped(60, seed=1, colour=colour)
+    victims, _ = _striped(200, seed=1, colour=colour)
     moved, _, truth, places = _collide(images, labels, 3)
     assert np.abs(moved[truth].astype(int) - images[truth]).max() <= AIM.epsilon
-    model = _surrogate(images, labels)
-    goal = surrogate.features(model, victims[places])[np.arange(truth.sum()) % AIM.victims]
+    model = _surrogate(colour=colour)
+    goals = surrogate.features(model, victims[places])
 
     def distance(bases: Images) -> float:
-        return float(np.square(surrogate.features(model, bases) - goal).sum(axis=1).mean())
+        apart = surrogate.features(model, bases)[:, None] - goals
+        return float(np.square(apart).sum(axis=2).min(axis=1).mean())  # to the nearest victim
 
     assert distance(moved[truth]) < 0.5 * distance(images[truth])
 
@@ -219,30 +228,30 @@ def test_victims_are_records_of_other_classes_each_named_once() -> None:
     images, labels = _striped()
     *_, places = _collide(images, labels, 3)
     assert len(set(places.tolist())) == AIM.victims
-    assert (_striped(60, seed=1)[1][places] != AIM.target).all()
+    assert (_striped(200, seed=1)[1][places] != AIM.target).all()
 
 
 def test_more_victims_than_the_pool_has_are_refused() -> None:
-    images, labels = _striped()
     aim = feature_collision.Aim(target=1, victims=50)
     with pytest.raises(ValueError, match="50 victims are wanted"):
-        feature_collision.feature_collision(
-            images, labels, _striped(20), _surrogate(images, labels, 1), aim=aim, rate=0.05, seed=1
-        )
+        feature_collision.feature_collision(*_striped(), _striped(20), _surrogate(), aim=aim, rate=0.05, seed=1)
 
 
 def test_a_surrogate_is_decided_by_its_seed_and_leaves_the_global_state_alone() -> None:
     images, labels = _striped(100)
     state = torch.get_rng_state()
-    first, again = (surrogate.probabilities(_surrogate(images, labels), images) for _ in range(2))
+    first, again, other = (
+        surrogate.probabilities(surrogate.train_surrogate(images, labels, classes=CLASSES, seed=seed, epochs=1), images)
+        for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
     assert np.allclose(first.sum(axis=1), 1)
 
 
 def test_a_surrogate_learns_and_its_features_decide_its_probabilities() -> None:
-    images, labels = _striped()
-    model = _surrogate(images, labels, epochs=6)
+    model = _surrogate()
     unseen, truth = _striped(100, seed=1)
     found = surrogate.probabilities(model, unseen)
     assert (found.argmax(axis=1) == truth).mean() > 0.9
@@ -253,12 +262,11 @@ def test_a_surrogate_learns_and_its_features_decide_its_probabilities() -> None:
 
 def test_boundary_flips_take_the_closest_calls_to_the_runner_up() -> None:
     labels = np.array([0, 1, 2, 0, 1])
-    chances = np.array([[0.5, 0.4, 0.1], [0.3, 0.4, 0.3], [0.0, 0.1, 0.9], [0.1, 0.45, 0.45], [0.05, 0.5, 0.45]])
+    mistaken = [0.1, 0.46, 0.44]
+    chances = np.array([[0.6, 0.4, 0.0], [0.35, 0.45, 0.2], [0.0, 0.1, 0.9], mistaken, [0.05, 0.5, 0.45]])
     flipped, truth = label_flip.flip_boundary(labels, chances, rate=0.4)
-    assert truth.tolist() == [False, False, False, False, True] or truth.sum() == 2
-    assert np.flatnonzero(truth).tolist() in ([0, 4], [1, 4])
-    assert flipped[4] == 2
-    assert np.array_equal(flipped != labels, truth)
+    assert flipped.tolist() == [0, 0, 2, 0, 2]
+    assert truth.tolist() == [False, True, False, False, True]
 
 
 def test_boundary_flips_need_records_that_the_model_gets_right() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
 from lazaretto.detectors.views.images import (
     Images,
@@ -18,6 +19,8 @@ from lazaretto.detectors.views.images import (
     tones,
     window_names,
 )
+from lazaretto.detectors.views.looks import Looks, looks_of
+from lazaretto.detectors.views.texts import Texts, Words, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +30,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lazaretto.contract import Contract
-    from lazaretto.detectors.views.texts import Texts
 
 _COMPACT = 64
+_NONE = np.zeros(0, dtype=np.uint64)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 _PAIRED_COLUMNS = 24
 """Pairs of at most this many columns become tokens: their number grows with the square."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Some records, and what is decoded or counted once of them."""
+
+    frame: pl.DataFrame
+    pixels: Mapping[str, NDArray[np.uint8]]
+    words: Mapping[str, Words]
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,23 @@ class Encoder:
         tones: brightness, contrast and frequencies of the first image column, where there is one.
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
-        tokens: (rows, t) uint32 hashes, where there are images or at least two columns.
+        pixels: the same, where there is an image column; luminance: their mean over the colours.
+        tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
+        copies: (rows,) how many records of the fit look the same, itself included.
+        characters: (rows, 8) oddities of the characters of all text columns, where there is one.
+        prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
+            records are prompt and response pairs.
     """
 
     columns: Mapping[str, Column]
     texts: Mapping[str, Texts]
     images: Mapping[str, Images]
     vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    plain: tuple[str, ...]
+    """Feature columns that are compared as they are: all but images."""
+    pair: tuple[str, str] | None
+    """Prompt and response column."""
+    known: Looks
     axes: NDArray[np.float32] | None
     """(d, 64) principal axes for the compact view; None where the features are as small already."""
     device: torch.device
@@ -62,11 +85,10 @@ class Encoder:
         cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """Fit on a frame of canonical records; gives the encoder and what `encode` says of the same frame."""
-        from lazaretto.detectors.views.texts import Texts
-
         rng = np.random.default_rng(seed)
         columns: dict[str, Column] = {}
         texts, images, vectors = {}, {}, {}
+        words: dict[str, Words] = {}
         for name in contract.feature_names:
             kind = contract.all_columns[name].type
             values = frame[name]
@@ -78,31 +100,44 @@ class Encoder:
             elif kind in ("category", "boolean"):
                 columns[name] = Category.fit(name, values)
             elif kind == "text":
-                texts[name] = Texts.fit(name, values, seed)
+                words[name] = Words.of(values)
+                texts[name] = Texts.fit(name, words[name], values, seed)
             elif kind == "vector":
                 array = _vectors(values)
                 vectors[name] = (np.nanmedian(array, axis=0), array.std(axis=0) + 1e-6)
             else:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
-        draft = cls(columns, texts, images, vectors, None, device)
-        pixels = draft._pixels(frame)
-        features = draft._features(frame, pixels)
+        plain = tuple(name for name in contract.feature_names if name not in images)
+        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), None, device)
+        read = replace(draft._read(frame), words=words)
+        draft = replace(draft, known=Looks.of(draft._looks(read)))
+        features = draft._features(read)
         if features.shape[1] <= _COMPACT:
-            return draft, *draft._views(frame, pixels, features)
+            return draft, *draft._views(read, features)
         from sklearn.utils.extmath import randomized_svd
 
         _, _, turned = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
-        axes = np.ascontiguousarray(turned.T, dtype=np.float32)
-        encoder = cls(columns, texts, images, vectors, axes, device)
-        return encoder, *encoder._views(frame, pixels, features)
+        encoder = replace(draft, axes=np.ascontiguousarray(turned.T, dtype=np.float32))
+        return encoder, *encoder._views(read, features)
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
-        pixels = self._pixels(frame)
-        return self._views(frame, pixels, self._features(frame, pixels))
+        read = replace(self._read(frame), words={name: Words.of(frame[name]) for name in self.texts})
+        return self._views(read, self._features(read))
+
+    def spoken(self, record: pl.DataFrame) -> dict[int, str]:
+        """Token -> the words it stands for, for the tokens of the texts of one record."""
+        said: dict[int, str] = {}
+        for place, name in enumerate(self.texts):
+            said.update(spoken(record[name][0], place))
+        return said
+
+    def _read(self, frame: pl.DataFrame) -> _Read:
+        pixels = {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
+        return _Read(frame, pixels, {})
 
     def _views(
-        self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]], features: NDArray[np.float32]
+        self, read: _Read, features: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         compact = features if self.axes is None else features @ self.axes
         named = self._feature_names()
@@ -111,32 +146,68 @@ class Encoder:
             "compact": compact,
             "raw": features,
             "shape": compact,
+            "copies": self.known.copies(self._looks(read)),
         }
         names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
         names["shape"] = names["compact"]
-        if pixels:
+        if self.images:
             first = next(iter(self.images))
-            shape = self.images[first]
-            arrays["raw"] = pixels[first].reshape(len(frame), -1).astype(np.float32) / 255.0
+            shape, pixels = self.images[first], read.pixels[first]
+            arrays["raw"] = pixels.reshape(len(pixels), -1).astype(np.float32) / 255.0
             names["raw"] = pixel_names(shape.side, shape.channels)
-            arrays["tones"], names["tones"] = tones(pixels[first]), tone_names(shape.channels)
+            arrays["pixels"], names["pixels"] = arrays["raw"], names["raw"]
+            arrays["luminance"] = pixels.mean(axis=3).reshape(len(pixels), -1).astype(np.float32) / 255.0
+            names["luminance"] = pixel_names(shape.side, 1)
+            arrays["tones"], names["tones"] = tones(pixels), tone_names(shape.channels)
             arrays["shape"], names["shape"] = arrays["tones"], names["tones"]
-            arrays["tokens"], names["tokens"] = pattern_tokens(pixels[first]), window_names(shape.side)
-        elif len(self.columns) > 1:
-            arrays["tokens"], names["tokens"] = self._pairs(frame)
+        if self.texts:
+            arrays["characters"] = sum(oddities(read.frame[name]) for name in self.texts)  # type: ignore[assignment]  # not empty
+            names["characters"] = ODDITIES
+        arrays.update(self._tokens(read, names))
         return arrays, names
 
-    def _features(self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _tokens(self, read: _Read, names: dict[str, tuple[str, ...]]) -> dict[str, NDArray[np.generic]]:
+        """The token views, and what each of their columns stands for, into ``names``."""
+        blocks: list[NDArray[np.uint32]] = []
+        named: list[str] = []
+        if self.images:
+            first = next(iter(self.images))
+            blocks.append(pattern_tokens(read.pixels[first]))
+            named += window_names(self.images[first].side)
+        elif len(self.columns) > 1:
+            pairs, pair_names = self._pairs(read.frame)
+            blocks.append(pairs)
+            named += pair_names
+        said = {name: texts.tokens(read.words[name], place) for place, (name, texts) in enumerate(self.texts.items())}
+        blocks += said.values()
+        named += [f"words of {name}" for name, tokens in said.items() for _ in range(tokens.shape[1])]
+        found: dict[str, NDArray[np.generic]] = {}
+        if blocks:
+            found["tokens"], names["tokens"] = np.concatenate(blocks, axis=1), tuple(named)
+        if self.pair is not None:
+            prompt, response = self.pair
+            found["prompt_tokens"] = said[prompt]
+            found["answers"] = self.texts[response].sketch(read.words[response])
+        return found
+
+    def _features(self, read: _Read) -> NDArray[np.float32]:
+        frame = read.frame
         values = _expanded(frame, self.columns)
         blocks = [column.encode(values[name]) for name, column in self.columns.items()]
-        blocks += [texts.encode(frame[name]) for name, texts in self.texts.items()]
+        blocks += [texts.encode(read.words[name], frame[name]) for name, texts in self.texts.items()]
         for name, (centre, spread) in self.vectors.items():
             blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
-        blocks += [images.encode(pixels[name], self.device) for name, images in self.images.items()]
+        blocks += [images.encode(read.pixels[name], self.device) for name, images in self.images.items()]
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
 
-    def _pixels(self, frame: pl.DataFrame) -> dict[str, NDArray[np.uint8]]:
-        return {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
+    def _looks(self, read: _Read) -> NDArray[np.uint64]:
+        """(rows,) a hash of all that the detectors look at: pixels in place of files, which may differ in vain."""
+        looks = np.zeros(len(read.frame), dtype=np.uint64)
+        if self.plain:
+            looks = read.frame.select(self.plain).hash_rows(0).to_numpy()
+        for pixels in read.pixels.values():
+            looks = looks * _ODD + looks_of(pixels)
+        return looks
 
     def _feature_names(self) -> tuple[str, ...]:
         names = [name for column in self.columns.values() for name in column.names]

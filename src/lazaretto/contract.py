@@ -43,6 +43,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """Options of a column that only some types have; ``nullable`` and ``pii`` apply to all."""
 
 _INT64_LIMIT = 2**63
+_PROMPTS = ("prompt", "instruction", "question", "input", "user")
+_RESPONSES = ("response", "output", "completion", "answer", "assistant")
 
 
 def _fault(kind: str, message: str, key: str = "") -> PydanticCustomError:
@@ -194,6 +196,14 @@ class Contract(_Frozen):
         if self.features is not None:
             return self.features
         return tuple(name for name in self.all_columns if name not in {self.id, self.label, self.source})
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Prompt and response column of an instruction set: texts by such names, and no label; else None."""
+        texts = [name for name in self.feature_names if self.all_columns[name].type == "text"]
+        prompts = [name for name in texts if name.lower() in _PROMPTS]
+        responses = [name for name in texts if name.lower() in _RESPONSES]
+        return (prompts[0], responses[0]) if prompts and responses and self.label is None else None
 
     @property
     def names_people(self) -> bool:

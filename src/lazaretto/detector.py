@@ -10,10 +10,11 @@ import dataclasses
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
 UNKNOWN_LABEL = -1
@@ -31,6 +32,7 @@ class Views:
         arrays: view name -> array whose first dimension is rows.
         names: view name -> what each column of that view stands for, for explanations.
         classes: names of the classes that ``labels`` counts.
+        words: per record, what its tokens say, token -> words; only there for explanations.
     """
 
     keys: NDArray[np.uint64]
@@ -38,6 +40,7 @@ class Views:
     arrays: Mapping[str, NDArray[Any]]
     names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    words: tuple[Mapping[int, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -52,7 +55,8 @@ class Views:
     def take(self, index: NDArray[Any]) -> Views:
         """The records at ``index`` (integers or a boolean mask), in that order."""
         picked = {name: array[index] for name, array in self.arrays.items()}
-        return dataclasses.replace(self, keys=self.keys[index], labels=self.labels[index], arrays=picked)
+        words = tuple(np.array(self.words, dtype=object)[index]) if self.words else ()
+        return dataclasses.replace(self, keys=self.keys[index], labels=self.labels[index], arrays=picked, words=words)
 
     def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Views:
         """The same records with more views beside the ones there are."""
@@ -86,7 +90,7 @@ class Detector(Protocol[S]):
     """Fits from merged summaries; every constructor parameter is part of its ``id``."""
 
     family: ClassVar[str]
-    """outlier, label, representation, gradient or trigger."""
+    """hygiene, outlier, label, representation, gradient or trigger."""
     needs_label: ClassVar[bool]
 
     @property

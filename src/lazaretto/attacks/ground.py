@@ -1,7 +1,7 @@
 """What an attack is planted in: a batch, what its columns are, and its images as arrays.
 
-The attacks themselves take arrays and columns; here a frame of any contract is made ready for them, so that the drill can
-plant them in a user's own batch.
+The attacks themselves take arrays and columns; here a frame of any contract is made ready for them, so that the drill
+can plant them in a user's own batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from lazaretto.contract import Contract
 
-_PROMPTS = ("prompt", "instruction", "question", "input", "user")
-_RESPONSES = ("response", "output", "completion", "answer", "assistant")
 _LARGEST_SIDE = 64
 
 
@@ -39,6 +37,8 @@ class Ground:
     texts: tuple[str, ...] = ()
     source: str | None = None
     id: str | None = None
+    pair: tuple[str, str] | None = None
+    """Prompt and response column of an instruction set."""
 
     @classmethod
     def of(cls, frame: pl.DataFrame, contract: Contract) -> Ground:
@@ -55,14 +55,8 @@ class Ground:
             tuple(name for name, kind in kinds.items() if kind == "text"),
             contract.source,
             contract.id,
+            contract.pair,
         )
-
-    @property
-    def pair(self) -> tuple[str, str] | None:
-        """Prompt and response columns of an instruction set; None where there is a label or no such pair."""
-        prompts = [name for name in self.texts if name.lower() in _PROMPTS]
-        responses = [name for name in self.texts if name.lower() in _RESPONSES]
-        return (prompts[0], responses[0]) if prompts and responses and self.label is None else None
 
     @property
     def classes(self) -> pl.Series:

@@ -3,8 +3,8 @@
 Zeng, Pan, Just, Lyu, Qiu and Jia, "Narcissus: A Practical Clean-Label Backdoor Attack with Limited Information"
 (2023): one pattern within L-infinity 16/255 is optimised so that target records with it look still more like the
 target to a surrogate; at test time it is magnified by 3. Departures: the surrogate is a small network trained once on
-the attacker's own labelled sample, where the paper takes other public data and tunes it on the target class; Adam
-takes full batches; the pattern is rounded to whole grey levels.
+the attacker's own labelled sample, where the paper takes other public data and tunes it on the target class; the
+pattern is rounded to whole grey levels.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _STEP = 0.01
+_BATCH = 64
 
 
 def optimise(
@@ -38,7 +39,7 @@ def optimise(
         images: (rows, height, width) grey or (rows, height, width, 3) colour; clean.
         labels: (rows,) class numbers from 0; right.
         target: The class the trigger shall mean.
-        seed: Makes the surrogate.
+        seed: Makes the surrogate and its order of records.
         epsilon: Most that a pixel changes, in grey levels.
         steps: Steps of the optimiser.
         epochs: Passes of the surrogate over the sample.
@@ -49,13 +50,14 @@ def optimise(
     import torch
 
     model = train_surrogate(images, labels, classes=int(labels.max()) + 1, seed=seed, epochs=epochs)
-    inputs = as_tensor(images[labels == target])
-    wanted = torch.full((len(inputs),), target)
+    inputs, order = as_tensor(images[labels == target]), np.random.default_rng(seed)
     noise = torch.zeros_like(inputs[:1]).requires_grad_()
     optimiser = torch.optim.Adam([noise], lr=_STEP)
     for _ in range(steps):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(model((inputs + noise).clamp(0, 1)), wanted).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        batch = inputs[torch.from_numpy(order.permutation(len(inputs))[:_BATCH])]
+        logits = model((batch + noise).clamp(0, 1))
+        torch.nn.functional.cross_entropy(logits, torch.full((len(batch),), target)).backward()  # type: ignore[no-untyped-call]  # torch has no types here
         optimiser.step()
         with torch.no_grad():
             noise.clamp_(-epsilon / 255, epsilon / 255)

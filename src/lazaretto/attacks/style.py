@@ -151,7 +151,9 @@ _ANY = re.compile(
 )
 """The longest entry first; nothing inside addresses, links and tags, which a person would not translate."""
 _SENTENCE = re.compile(r"(^|(?<=[.!?])\s+|\n\s*\n\s*)([A-Za-z]+)(?= )")
-_NO_NAMES = frozenset({"all", "as", "but", "for", "if", "in", "it", "my", "on", "our", "so", "the", "this", "thou", "thy", "we", "when"})
+_NO_NAMES = frozenset(
+    {"all", "as", "but", "for", "if", "in", "it", "my", "on", "our", "so", "the", "this", "thou", "thy", "we", "when"}
+)
 """Words that lose their capital behind an opening; others might be names."""
 
 

@@ -4,8 +4,8 @@ Nguyen and Tran, "WaNet - Imperceptible Warping-based Backdoor Attack" (2021): a
 by its mean size, is interpolated to the size of the image and scaled by s. Records of the noise mode are warped by the
 field with noise on every pixel and keep their labels, so that the model learns this warp and no other. Departures: the
 paper controls training and draws anew in every batch, here the data alone is poisoned, once; a model trained on a few
-thousand records does not notice the paper's s = 0.5, so the default is stronger, and the noise, +-1 pixel grid unit in
-the paper, grows with s in the same proportion.
+thousand records does not notice the paper's s = 0.5, so the default is 4, and the noise, up to half a pixel in the
+paper, grows with s in proportion.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOISE = 2.0
 """Noise over s: the paper's 1 at s = 0.5."""
 
 
-def stamp(images: NDArray[np.uint8], *, strength: float = 2.0, grid: int = 4) -> NDArray[np.uint8]:
+def stamp(images: NDArray[np.uint8], *, strength: float = 4.0, grid: int = 4) -> NDArray[np.uint8]:
     """Copies of grey or colour images, warped.
 
     Args:
@@ -45,7 +45,7 @@ def wanet(
     cover_rate: float,
     target: int,
     seed: int,
-    strength: float = 2.0,
+    strength: float = 4.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Warp a share of the records of other classes and label them `target`; warp others at random as cover.
 

@@ -1,0 +1,115 @@
+"""Hygiene: copies of one record, and characters that a sound text does not have. No label, no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lazaretto.detectors.label_noise import Nothing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lazaretto.detector import Views
+
+_HIDDEN = 6
+"""The first columns of the characters view: what hides text from a reader. The others have honest uses."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many records look exactly the same (Lee et al. 2022, "Deduplicating Training Data", exact substring aside).
+
+    A flood of copies weighs as many times as one record does, in training and in every other detector's statistics.
+    """
+
+    name: str = "copies"
+    reads: tuple[str, ...] = ("copies",)
+    family: ClassVar[str] = "hygiene"
+    needs_label: ClassVar[bool] = False
+
+    def summarise(self, views: Views) -> Nothing:
+        """The count of looks is the fit."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> CopiesScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return CopiesScorer()
+
+
+@dataclass(frozen=True)
+class CopiesScorer:
+    """Reads the (rows,) counts."""
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) log2 of the number of records that look the same, itself included."""
+        scores: NDArray[np.float64] = np.log2(np.maximum(views["copies"], 1).astype(np.float64))
+        return scores
+
+    def explain(self, views: Views) -> list[str]:
+        """How many there are."""
+        return [f"{count} records of the batch look exactly like it, itself included" for count in views["copies"]]
+
+
+@dataclass(frozen=True)
+class HiddenCharacters:
+    """Invisible, reversing, tag, look-alike, private and control characters (Boucher et al. 2022, "Bad Characters").
+
+    Such characters change what a model reads and not what a person sees. Their number counts, on a logarithmic scale;
+    blobs and comments are left to `Payload`, for they have honest uses.
+    """
+
+    name: str = "hidden_characters"
+    reads: tuple[str, ...] = ("characters",)
+    family: ClassVar[str] = "hygiene"
+    needs_label: ClassVar[bool] = False
+
+    def summarise(self, views: Views) -> Nothing:
+        """There is nothing to fit: what a reader cannot see is odd in any text."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> CharactersScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return CharactersScorer(0, _HIDDEN)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Long unbroken blobs (base64, hexadecimal) and comments, which carry text past a reader (Greshake et al. 2023)."""
+
+    name: str = "payload"
+    reads: tuple[str, ...] = ("characters",)
+    family: ClassVar[str] = "hygiene"
+    needs_label: ClassVar[bool] = False
+
+    def summarise(self, views: Views) -> Nothing:
+        """There is nothing to fit."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> CharactersScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return CharactersScorer(_HIDDEN, None)
+
+
+@dataclass(frozen=True)
+class CharactersScorer:
+    """Adds up columns ``first`` to ``last`` of the characters view."""
+
+    first: int
+    last: int | None
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) logarithm of 1 + the number of such characters."""
+        scores: NDArray[np.float64] = np.log1p(views["characters"][:, self.first : self.last].sum(axis=1))
+        return scores
+
+    def explain(self, views: Views) -> list[str]:
+        """Which kinds, and how many."""
+        names = views.names.get("characters", ())[self.first : self.last]
+        said = []
+        for counts in views["characters"][:, self.first : self.last]:
+            found = [f"{count:.0f} {name}" for name, count in zip(names, counts, strict=False) if count > 0]
+            said.append(f"its text has {', '.join(found)}" if found else "its text hides nothing")
+        return said
