@@ -6,16 +6,20 @@ one, the small samples in `sample_data/` are used, and a data set that is in nei
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from lazaretto.attacks.png import decode_grey
 from lazaretto.contract import Contract, load_contract, parse_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parent / "sample_data"

@@ -47,7 +47,7 @@ def spambase(folder: Path) -> pl.DataFrame:
     (package,) = folder.glob("r-cran-kernlab_*.deb")
     _run("dpkg-deb", "-x", str(package), str(folder / "kernlab"))
     (file,) = (folder / "kernlab").rglob("spam.rda")
-    table = pl.from_pandas(rdata.read_rda(file)["spam"])
+    table: pl.DataFrame = pl.from_pandas(rdata.read_rda(file)["spam"])
     return table.rename({"type": "label"}).with_columns(pl.col("label").cast(pl.String))
 
 

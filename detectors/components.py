@@ -1,7 +1,7 @@
 """Hidden components: a group within a class that is shifted by one pattern, too faint for any single record to show.
 
-A fixed pattern added to some records of a class (a blended key, a sinusoid, an adversarial perturbation) is small beside
-what varies from image to image, but it is the same in every one of them. Along the one direction that carries it, in
+A fixed pattern added to some records of a class (a blended key, a sinusoid, an adversarial perturbation) is small
+beside what varies from image to image, but it is the same in every one of them. Along the one direction that carries it, in
 units of what *other classes* vary there, such a group lies many standard deviations apart from the rest.
 """
 
@@ -65,7 +65,8 @@ class HiddenComponents:
     name: str = "components"
     view: str = "luminance"
     limit: int = 10_000
-    most: int = 20
+    counts: tuple[int, ...] = (10, 20)
+    """How many components are sought; few are found more surely, many reach directions of less weight."""
     per_component: int = 12
     """Records of the class for each component that is sought."""
     smallest: int = 6
@@ -112,11 +113,12 @@ class HiddenComponents:
         lower = np.linalg.cholesky(spread + ridge * np.eye(size))
         white = solve_triangular(lower, centred.T, lower=True).T
         left, lengths, right = np.linalg.svd(white, full_matrices=False)
-        count = max(2, min(self.most, len(centred) // self.per_component))
-        unmix = _independent(left[:, :count] * np.sqrt(len(centred)))
         # From centred values to components: whiten, project on the leading directions, unmix.
-        turned = right[:count].T / lengths[:count] * np.sqrt(len(centred)) @ unmix.T
-        axes = solve_triangular(lower.T, turned, lower=False)
+        turned = []
+        for count in sorted({max(2, min(count, len(centred) // self.per_component)) for count in self.counts}):
+            unmix = _independent(left[:, :count] * np.sqrt(len(centred)))
+            turned.append(right[:count].T / lengths[:count] * np.sqrt(len(centred)) @ unmix.T)
+        axes = solve_triangular(lower.T, np.concatenate(turned, axis=1), lower=False)
         cuts = [_cut(component, self.smallest) for component in (centred @ axes).T]
         far, strength, sizes = (np.array([cut[i] for cut in cuts]) for i in range(3))
         return Group(centre, axes, far, strength, sizes.astype(np.int64))
@@ -158,13 +160,13 @@ class ComponentsScorer:
 
 
 def _independent(white: Floats) -> Floats:
-    """(components, components) unmixing of (rows, components) of unit variance: FastICA with the log cosh contrast."""
+    """(components, components) unmixing of (rows, components) of unit variance: FastICA with the Gaussian contrast."""
     from sklearn.decomposition import FastICA
 
     with warnings.catch_warnings():
         # A component that has not settled is a direction like any other: the cut tells whether it shows a group.
         warnings.simplefilter("ignore")
-        model = FastICA(white.shape[1], whiten="unit-variance", random_state=0, max_iter=100, tol=1e-3).fit(white)
+        model = FastICA(white.shape[1], fun="exp", whiten="unit-variance", random_state=0).fit(white)
     return np.asarray(model.components_, dtype=np.float64)
 
 

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import CLEAN, CONTAMINATED, EstimatedNull, Excess, Tail, TrustedNull, consensus, fuse, weigh
+from lazaretto.calibrate import (
+    CLEAN,
+    EstimatedNull,
+    Excess,
+    HasTail,
+    Tail,
+    TrustedNull,
+    WideTail,
+    consensus,
+    estimated_tail,
+    fuse,
+    weigh,
+)
 from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.panel import (
     DetectorsFailed,
@@ -223,10 +235,16 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
     for number, fold in enumerate(panel.folds):
         others = which != number
         # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
-        source, levels = (is_reference, CLEAN) if is_reference.any() else (others, CONTAMINATED)
-        tails = {n: Tail.fit(crossed[source, i], levels) for i, n in enumerate(panel.names)}
+        source = is_reference if is_reference.any() else others
+        tails: dict[str, HasTail]
+        if is_reference.any():
+            tails = {n: Tail.fit(crossed[source, i], CLEAN) for i, n in enumerate(panel.names)}
+        else:
+            kinds = [getattr(detector, "tail", "wide") for detector in panel.detectors]
+            tails = {n: estimated_tail(crossed[source, i], kinds[i]) for i, n in enumerate(panel.names)}
         p = np.stack([tails[n].p_value(crossed[:, i]) for i, n in enumerate(panel.names)], axis=1)
-        agreement = Tail.fit(consensus(p[source]), levels)
+        agreed = consensus(p[source])
+        agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)
         batch = with_consensus(p[others & ~is_reference], agreement)
         fusion = Excess.of(batch) if is_reference.any() else weigh(batch)
         folds.append(replace(fold, tails=tails, agreement=agreement, fusion=fusion))
@@ -234,7 +252,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
         known = ~panel.unknown(drawn.fitted)
-        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
+        estimated = EstimatedNull(WideTail.fit(suspicion[~is_reference & known]))
         return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
     nulls = [TrustedNull(np.sort(panel.judged(number, calibration).suspicion)) for number in range(len(folds))]
     return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))

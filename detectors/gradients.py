@@ -30,6 +30,7 @@ class GradientNorm:
     reads: tuple[str, ...] = ("gradient_norms",)
     family: ClassVar[str] = "gradient"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "narrow"
 
     def summarise(self, views: Views) -> Nothing:
         """The probe is the fit."""
@@ -52,6 +53,7 @@ class SelfInfluence:
     reads: tuple[str, ...] = ("gradient_norms",)
     family: ClassVar[str] = "gradient"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "narrow"
 
     def summarise(self, views: Views) -> Nothing:
         """The probe is the fit."""

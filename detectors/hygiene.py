@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lazaretto.detector import Views
 
-_HIDDEN = 6
+_HIDDEN = 5
 """The first columns of the characters view: what hides text from a reader. The others have honest uses."""
 
 
@@ -55,10 +55,10 @@ class CopiesScorer:
 
 @dataclass(frozen=True)
 class HiddenCharacters:
-    """Invisible, reversing, tag, look-alike, private and control characters (Boucher et al. 2022, "Bad Characters").
+    """Invisible, reversing, tag, look-alike and private characters (Boucher et al. 2022, "Bad Characters").
 
-    Such characters change what a model reads and not what a person sees. Their number counts, on a logarithmic scale;
-    blobs and comments are left to `Payload`, for they have honest uses.
+    Such characters change what a model reads and not what a person sees. Their number counts, on a logarithmic scale,
+    however many records have them; blobs and comments are left to `Payload`, for they have honest uses.
     """
 
     name: str = "hidden_characters"
@@ -77,20 +77,37 @@ class HiddenCharacters:
 
 @dataclass(frozen=True)
 class Payload:
-    """Long unbroken blobs (base64, hexadecimal) and comments, which carry text past a reader (Greshake et al. 2023)."""
+    """Encoded blobs (base64, hexadecimal) and comments, which carry text past a reader (Greshake et al. 2023).
+
+    In data where more than ``usual`` of the records have one they mean nothing, and every record scores 0.
+    """
 
     name: str = "payload"
+    usual: float = 0.003
     reads: tuple[str, ...] = ("characters",)
     family: ClassVar[str] = "hygiene"
     needs_label: ClassVar[bool] = False
 
-    def summarise(self, views: Views) -> Nothing:
-        """There is nothing to fit."""
-        return Nothing(views.classes)
+    def summarise(self, views: Views) -> Carriers:
+        """How many records have one."""
+        return Carriers(len(views), int((views["characters"][:, _HIDDEN:] > 0).any(axis=1).sum()))
 
-    def finish(self, summary: Nothing) -> CharactersScorer:  # noqa: ARG002  one protocol for all
-        """Nothing to compute."""
-        return CharactersScorer(_HIDDEN, None)
+    def finish(self, summary: Carriers) -> CharactersScorer:
+        """Look at them, or not."""
+        usual = summary.carriers > self.usual * max(summary.records, 1)
+        return CharactersScorer(_HIDDEN, _HIDDEN if usual else None)
+
+
+@dataclass(frozen=True)
+class Carriers:
+    """How many records there are, and how many of them have a payload."""
+
+    records: int
+    carriers: int
+
+    def merge(self, other: Carriers) -> Carriers:
+        """Sums."""
+        return Carriers(self.records + other.records, self.carriers + other.carriers)
 
 
 @dataclass(frozen=True)

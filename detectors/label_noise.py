@@ -39,6 +39,7 @@ class Margin:
     reads: tuple[str, ...] = ("logits",)
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "narrow"
 
     def summarise(self, views: Views) -> Nothing:
         """The probe is the fit."""
@@ -90,6 +91,7 @@ class KnnLabel:
     reads: tuple[str, ...] = ("own_distance", "other_distance", "neighbour_labels")
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "narrow"
 
     def summarise(self, views: Views) -> Nothing:
         """The neighbour index is the fit."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import SMALLEST_P, Fusion, Null, Tail, TrustedNull, consensus, fuse
+from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
 from lazaretto.detectors.views.sample import record_keys
 
@@ -65,8 +65,8 @@ class Fold:
     voters: Neighbours | None
     """Trusted records whose labels say what a record's would be; None where there are too few."""
     scorers: Mapping[str, Scorer]
-    tails: Mapping[str, Tail] = field(default_factory=dict)
-    agreement: Tail | None = None
+    tails: Mapping[str, HasTail] = field(default_factory=dict)
+    agreement: HasTail | None = None
     """Tail of the detectors' consensus."""
     fusion: Fusion | None = None
     """How the p-values of the detectors and of their consensus become one suspicion."""
@@ -203,7 +203,7 @@ def enriched(probe: Probe | None, near: tuple[Neighbours, Neighbours | None], nu
     return views.with_arrays({**seen, **found})
 
 
-def with_consensus(p: NDArray[np.float64], agreement: Tail) -> NDArray[np.float64]:
+def with_consensus(p: NDArray[np.float64], agreement: HasTail) -> NDArray[np.float64]:
     """(rows, detectors + 1): the detectors' p-values and that of their consensus."""
     return np.column_stack([p, agreement.p_value(consensus(p))])
 

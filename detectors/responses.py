@@ -70,6 +70,7 @@ class ResponseMiner:
     reads: tuple[str, ...] = ("prompt_tokens", "answers")
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = False
+    tail: ClassVar[str] = "log"
 
     def summarise(self, views: Views) -> ResponseSums:
         """Add up the responses per token."""

@@ -76,6 +76,7 @@ class TriggerMiner:
     """The view with the voters' labels: neighbours in the batch, or ``votes`` for trusted records alone."""
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "log"
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -22,19 +22,18 @@ ODDITIES = (
     "tag characters",
     "letters of another alphabet within a word",
     "private or unassigned characters",
-    "control characters",
-    "characters in the longest unbroken blob",
+    "characters in the longest encoded blob",
     "characters in comments",
 )
 """Dimensions of `oddities`."""
 
-_DIGIT, _CAPITAL, _MARK, _HIDDEN, _PRIVATE, _CONTROL, _LETTER = 1, 2, 4, 8, 16, 32, 64
+_DIGIT, _CAPITAL, _MARK, _HIDDEN, _PRIVATE, _LETTER = 1, 2, 4, 8, 16, 32
 _LATIN, _FOREIGN = 1, 2
 _JOINERS = (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD, 0x180E)
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _TAGS = (0xE0000, 0xE0080)
-_ORDINARY_CONTROLS = (9, 10, 12, 13)
-_BLOB = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
+_BLOB = re.compile(r"(?<![\w/.=-])(?:[A-Za-z0-9+/]{24,}={0,2}|(?:[0-9a-fA-F]{2}){16,})(?![\w/.-])")
+"""Base64 or hexadecimal; not the path of an address, which has its neighbours."""
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 # Alphabets with letters that look like Latin ones, and Latin letters in disguise.
 _LOOKING_ALIKE = (
@@ -61,7 +60,7 @@ def shape(values: pl.Series) -> NDArray[np.float64]:
 
 
 def oddities(values: pl.Series) -> NDArray[np.float64]:
-    """(rows, 8) counts of what a sound text hardly ever has, in characters; a missing text has none.
+    """(rows, 7) counts of what a sound text hardly ever has, in characters; a missing text has none.
 
     A joiner counts next to Latin letters only: emoji and many scripts need it. So does a letter of an alphabet with
     look-alikes: in a word of its own it is just another language.
@@ -87,13 +86,17 @@ def oddities(values: pl.Series) -> NDArray[np.float64]:
         (codes >= _TAGS[0]) & (codes < _TAGS[1]),
         (alphabet == _FOREIGN) & beside,
         kinds & _PRIVATE > 0,
-        kinds & _CONTROL > 0,
     )
     texts = [text or "" for text in values]
-    blobs = [max((len(found.group()) for found in _BLOB.finditer(text)), default=0) for text in texts]
+    blobs = [max((len(blob) for blob in _BLOB.findall(text) if _encoded(blob)), default=0) for text in texts]
     comments = [sum(len(found.group()) for found in _COMMENT.finditer(text)) for text in texts]
     counts = [_per_text(flag, starts, lengths) for flag in flags]
     return np.stack([*counts, np.asarray(blobs, dtype=np.float64), np.asarray(comments, dtype=np.float64)], axis=1)
+
+
+def _encoded(blob: str) -> bool:
+    """Whether a run of letters and digits is no long word: words have no digits between capitals."""
+    return any(c.isdigit() for c in blob) and (any(c.isupper() for c in blob) or blob.isalnum())
 
 
 def _codes(values: pl.Series) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
@@ -112,12 +115,11 @@ def _per_text(flags: NDArray[np.bool_], starts: NDArray[np.int64], lengths: NDAr
 @lru_cache(maxsize=1)
 def _kinds() -> NDArray[np.uint8]:
     """Bits of every code point's general category."""
-    bits = {"Nd": _DIGIT, "Lu": _CAPITAL | _LETTER, "Cf": _HIDDEN, "Co": _PRIVATE, "Cn": _PRIVATE, "Cc": _CONTROL}
+    bits = {"Nd": _DIGIT, "Lu": _CAPITAL | _LETTER, "Cf": _HIDDEN, "Co": _PRIVATE, "Cn": _PRIVATE}
     table = np.zeros(0x110000, dtype=np.uint8)
     for code in range(0x110000):
         kind = unicodedata.category(chr(code))
         table[code] = bits.get(kind, {"P": _MARK, "S": _MARK, "L": _LETTER}.get(kind[0], 0))
-    table[list(_ORDINARY_CONTROLS)] = 0
     return table
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _LEVELS = 129
 _REACH = 4.0
-"""Normal scores are kept within this; values outside the sample's range go on from there, up to twice as far."""
+"""Most that is added to the normal score of a value beyond the last percent."""
+_LAST = 3
+"""Levels of the grid from either end at which the continuation starts."""
 _TOP_CATEGORIES = 32
 _RARE_SHARE = 0.002
 _BINS = 16
@@ -43,7 +45,7 @@ class Column(Protocol):
 
 @dataclass(frozen=True)
 class Number:
-    """Normal scores of a number by the sample's quantiles, continued linearly outside its range, plus missingness.
+    """Normal scores of a number by the sample's quantiles, continued beyond its last percent, plus missingness.
 
     Ranks make heavy tails and zero-inflated columns comparable; the continuation keeps a value far outside visible.
     """
@@ -75,8 +77,9 @@ class Number:
         right = (np.searchsorted(self.grid, raw, side="right") - 1) / (_LEVELS - 1)
         rank = np.where(right > left, (left + right) / 2, low)
         score = _normal_quantile(np.clip(rank, 1e-3, 1 - 1e-3))
-        beyond = np.maximum(raw - self.grid[-1], 0) - np.maximum(self.grid[0] - raw, 0)
-        score = score + np.clip(beyond / self.spread, -_REACH, _REACH)
+        # From the last percent on, not from the largest value: a poison's own value may be the largest.
+        beyond = np.maximum(raw - self.grid[-_LAST], 0) - np.maximum(self.grid[_LAST - 1] - raw, 0)
+        score = score + np.clip(np.sign(beyond) * np.log1p(np.abs(beyond) / self.spread), -_REACH, _REACH)
         score[absent] = 0.0
         columns = [score, absent.astype(np.float64)] if self.missing else [score + 8.0 * absent]
         return np.stack(columns, axis=1).astype(np.float32)

@@ -62,7 +62,7 @@ class Encoder:
         pixels: the same, where there is an image column; luminance: their mean over the colours.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
         copies: (rows,) how many records of the fit look the same, itself included.
-        characters: (rows, 8) oddities of the characters of all text columns, where there is one.
+        characters: (rows, 7) oddities of the characters of all text columns, where there is one.
         prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
             records are prompt and response pairs.
     """
@@ -109,16 +109,21 @@ class Encoder:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
         draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), None, device)
-        read = replace(draft._read(frame), words=words)
-        draft = replace(draft, known=Looks.of(draft._looks(read)))
-        features = draft._features(read)
-        if features.shape[1] <= _COMPACT:
-            return draft, *draft._views(read, features)
-        from sklearn.utils.extmath import randomized_svd
+        return draft._finished(frame, words, seed)
 
-        _, _, turned = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
-        encoder = replace(draft, axes=np.ascontiguousarray(turned.T, dtype=np.float32))
-        return encoder, *encoder._views(read, features)
+    def _finished(
+        self, frame: pl.DataFrame, words: Mapping[str, Words], seed: int
+    ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
+        """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
+        read = replace(self._read(frame), words=words)
+        done = replace(self, known=Looks.of(self._looks(read)))
+        features = done._features(read)
+        if features.shape[1] > _COMPACT:
+            from sklearn.utils.extmath import randomized_svd
+
+            _, _, turned = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
+            done = replace(done, axes=np.ascontiguousarray(turned.T, dtype=np.float32))
+        return done, *done._views(read, features)
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""

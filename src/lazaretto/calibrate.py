@@ -27,6 +27,8 @@ _BEYOND = 4
 
 CONTAMINATED = (0.75, 0.90)
 """Levels a tail is fitted through when a tenth of the scores may be poison."""
+HEAVY = (0.90, 0.97)
+"""Levels that show a tail which grows heavy late, as natural oddities do; a few percent of poison move them."""
 CLEAN = (0.90, 0.98)
 """Levels a tail is fitted through when the scores are of trusted records."""
 
@@ -51,8 +53,15 @@ class Tail:
     exponent: float
 
     @classmethod
-    def fit(cls, scores: Floats, levels: tuple[float, float] = CONTAMINATED) -> Tail:
+    def fit(
+        cls, scores: Floats, levels: tuple[float, float] = CONTAMINATED, least_exponent: float = _EXPONENTS[0]
+    ) -> Tail:
         """Fit on ``scores`` (rows,), of which only the finite ones count.
+
+        Args:
+            scores: (rows,).
+            levels: Quantiles the shape comes from.
+            least_exponent: 1 for scores that are by construction minus the logarithm of a tail.
 
         Raises:
             ValueError: If fewer than 20 scores are finite.
@@ -67,7 +76,7 @@ class Tail:
         far = max(float(far), least)
         near = min(max(float(near), 1e-3 * far), (1 - 1e-3) * far)
         first, second = (-np.log(2 * (1 - level)) for level in levels)
-        exponent = float(np.clip(np.log(second / first) / np.log(far / near), *_EXPONENTS))
+        exponent = float(np.clip(np.log(second / first) / np.log(far / near), least_exponent, _EXPONENTS[1]))
         kept = len(finite) - _BEYOND if levels == CLEAN else (len(finite) + 1) // 2
         return cls(finite[:kept], len(finite), median, far / float(second) ** (1 / exponent), exponent)
 
@@ -83,6 +92,43 @@ class Tail:
 
     def _depth(self, scores: Floats) -> Floats:
         return np.asarray(np.maximum((scores - self.median) / self.scale, 0.0) ** self.exponent, dtype=np.float64)
+
+
+class HasTail(Protocol):
+    """Anything that turns scores into p-values."""
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) probabilities of a score at least as high."""
+        ...
+
+
+@dataclass(frozen=True)
+class WideTail:
+    """The larger of several tails' p-values: what only one way to extrapolate finds rare is not called rare."""
+
+    tails: tuple[Tail, ...]
+
+    @classmethod
+    def fit(cls, scores: Floats) -> WideTail:
+        """Fit through `CONTAMINATED` and through `HEAVY` levels."""
+        return cls((Tail.fit(scores), Tail.fit(scores, HEAVY)))
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) probabilities of a score at least as high."""
+        return np.asarray(np.max([tail.p_value(scores) for tail in self.tails], axis=0), dtype=np.float64)
+
+
+def estimated_tail(scores: Floats, kind: str) -> HasTail:
+    """The tail of scores that may hold poison.
+
+    Args:
+        scores: (rows,).
+        kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
+            with flipped labels; ``log`` where scores are minus the logarithm of a tail; ``wide`` for all else.
+    """
+    if kind == "wide":
+        return WideTail.fit(scores)
+    return Tail.fit(scores, least_exponent=1.0 if kind == "log" else _EXPONENTS[0])
 
 
 class Fusion(Protocol):
@@ -174,7 +220,7 @@ _UNSURE = 0.002
 """Share of records by which far tails may differ for reasons of their own, rare but sound records among them."""
 
 
-def weigh(batch: Floats, floor: float = 0.5) -> Weights:
+def weigh(batch: Floats, floor: float = 0.2) -> Weights:
     """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
@@ -213,6 +259,9 @@ class TrustedNull:
         return np.where(np.isfinite(scores), p, 1.0 / (len(self.calibration) + 1.0))
 
 
+_OFF = 2.0
+
+
 @dataclass(frozen=True)
 class EstimatedNull:
     """p-values from the robust tail of the batch's own fused scores: an estimate, and reported as one.
@@ -220,13 +269,13 @@ class EstimatedNull:
     Assumes that fewer than a tenth of the records are poisoned and that clean scores have a Pareto-like tail.
     """
 
-    tail: Tail
+    tail: HasTail
 
     kind = "estimated"
 
     def p_value(self, scores: Floats) -> Floats:
-        """(rows,) estimated p-values."""
-        return self.tail.p_value(scores)
+        """(rows,) estimated p-values, doubled: that far an extrapolated tail of clean scores is off."""
+        return np.minimum(_OFF * self.tail.p_value(scores), 1.0)
 
 
 Null = TrustedNull | EstimatedNull

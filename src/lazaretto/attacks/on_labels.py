@@ -67,9 +67,7 @@ def likely(ground: Ground, seed: int) -> NDArray[np.float64]:
         images = ground.images()
         model = train_surrogate(images, ground.labels(), classes=len(ground.classes), seed=seed)
         return probabilities(model, images)
-    columns = []
-    for name in ground.texts:
-        columns.append(_wording(ground.frame[name], seed))
+    columns = [_wording(ground.frame[name], seed) for name in ground.texts]
     rest = [name for name in ground.frame.columns if name not in (*ground.texts, ground.label, ground.id)]
     for name in rest:
         values = ground.frame[name]

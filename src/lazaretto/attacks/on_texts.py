@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from lazaretto.attacks import hidden_text, instruction, style, text_trigger
 from lazaretto.attacks.ground import Attack, Ground, Planted
@@ -14,6 +13,7 @@ from lazaretto.attacks.ground import Attack, Ground, Planted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import polars as pl
     from numpy.typing import NDArray
 
     Plant = Callable[..., tuple[pl.DataFrame, NDArray[np.bool_]]]

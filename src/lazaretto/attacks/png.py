@@ -35,7 +35,10 @@ def decode_grey(data: bytes, side: int | None = None) -> NDArray[np.uint8]:
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode (height, width) brightness or (height, width, 3) colours as PNG; equal pixels give equal bytes, and nothing but pixels is written."""
+    """Encode (height, width) brightness or (height, width, 3) colours as PNG.
+
+    Equal pixels give equal bytes, and nothing but pixels is written.
+    """
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, format="PNG", optimize=False, compress_level=9)
     return target.getvalue()
