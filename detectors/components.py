@@ -1,8 +1,8 @@
 """Hidden components: a group within a class that is shifted by one pattern, too faint for any single record to show.
 
 A fixed pattern added to some records of a class (a blended key, a sinusoid, an adversarial perturbation) is small
-beside what varies from image to image, but it is the same in every one of them. Along the one direction that carries it, in
-units of what *other classes* vary there, such a group lies many standard deviations apart from the rest.
+beside what varies from image to image, but it is the same in every one of them. Along the one direction that carries
+it, in units of what *other classes* vary there, such a group lies many standard deviations apart from the rest.
 """
 
 from __future__ import annotations

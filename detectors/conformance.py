@@ -48,6 +48,7 @@ def made_views(rows: int, seed: int) -> Views:
         "prompt_tokens": rng.integers(0, 20, (rows, 6)).astype(np.uint32),
         "answers": base / np.linalg.norm(base, axis=1, keepdims=True),
         "copies": rng.geometric(0.8, rows),
+        "copies_rarity": rng.uniform(0.01, 1.0, rows),
         "characters": rng.poisson(0.2, (rows, 7)).astype(np.float64),
         "hidden": hidden,
         "logits": logits,

@@ -16,12 +16,11 @@ from lazaretto.calibrate import (
     CLEAN,
     EstimatedNull,
     Excess,
-    HasTail,
     Tail,
     TrustedNull,
     WideTail,
     consensus,
-    estimated_tail,
+    fitted_tail,
     fuse,
     weigh,
 )
@@ -236,12 +235,10 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
         others = which != number
         # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
         source = is_reference if is_reference.any() else others
-        tails: dict[str, HasTail]
+        kinds = [getattr(detector, "tail", "wide") for detector in panel.detectors]
         if is_reference.any():
-            tails = {n: Tail.fit(crossed[source, i], CLEAN) for i, n in enumerate(panel.names)}
-        else:
-            kinds = [getattr(detector, "tail", "wide") for detector in panel.detectors]
-            tails = {n: estimated_tail(crossed[source, i], kinds[i]) for i, n in enumerate(panel.names)}
+            kinds = ["known" if kind == "known" else "clean" for kind in kinds]
+        tails = {n: fitted_tail(crossed[source, i], kinds[i]) for i, n in enumerate(panel.names)}
         p = np.stack([tails[n].p_value(crossed[:, i]) for i, n in enumerate(panel.names)], axis=1)
         agreed = consensus(p[source])
         agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)

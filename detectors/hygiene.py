@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _HIDDEN = 5
 """The first columns of the characters view: what hides text from a reader. The others have honest uses."""
+_CERTAIN = 14.0
+"""Minus the logarithm of about a millionth: such characters are odd whatever the rest of the data is like."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,15 @@ class Copies:
     """How many records look exactly the same (Lee et al. 2022, "Deduplicating Training Data", exact substring aside).
 
     A flood of copies weighs as many times as one record does, in training and in every other detector's statistics.
+    Some repetition is natural: the score is minus the logarithm of the share of looks that so many records have, or
+    more, over the square of their number, for what a look weighs grows with it.
     """
 
     name: str = "copies"
-    reads: tuple[str, ...] = ("copies",)
+    reads: tuple[str, ...] = ("copies", "copies_rarity")
     family: ClassVar[str] = "hygiene"
     needs_label: ClassVar[bool] = False
+    tail: ClassVar[str] = "known"
 
     def summarise(self, views: Views) -> Nothing:
         """The count of looks is the fit."""
@@ -44,8 +49,9 @@ class CopiesScorer:
     """Reads the (rows,) counts."""
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) log2 of the number of records that look the same, itself included."""
-        scores: NDArray[np.float64] = np.log2(np.maximum(views["copies"], 1).astype(np.float64))
+        """(rows,) 2 ln(copies) - ln(share of looks with as many), at least 0."""
+        copies = np.maximum(views["copies"], 1).astype(np.float64)
+        scores: NDArray[np.float64] = 2 * np.log(copies) - np.log(views["copies_rarity"])
         return scores
 
     def explain(self, views: Views) -> list[str]:
@@ -58,13 +64,15 @@ class HiddenCharacters:
     """Invisible, reversing, tag, look-alike and private characters (Boucher et al. 2022, "Bad Characters").
 
     Such characters change what a model reads and not what a person sees. Their number counts, on a logarithmic scale,
-    however many records have them; blobs and comments are left to `Payload`, for they have honest uses.
+    and where it is not 0 the score starts at 14, minus the logarithm of a millionth; blobs and comments are left to
+    `Payload`, for they have honest uses.
     """
 
     name: str = "hidden_characters"
     reads: tuple[str, ...] = ("characters",)
     family: ClassVar[str] = "hygiene"
     needs_label: ClassVar[bool] = False
+    tail: ClassVar[str] = "known"
 
     def summarise(self, views: Views) -> Nothing:
         """There is nothing to fit: what a reader cannot see is odd in any text."""
@@ -87,6 +95,7 @@ class Payload:
     reads: tuple[str, ...] = ("characters",)
     family: ClassVar[str] = "hygiene"
     needs_label: ClassVar[bool] = False
+    tail: ClassVar[str] = "known"
 
     def summarise(self, views: Views) -> Carriers:
         """How many records have one."""
@@ -112,15 +121,15 @@ class Carriers:
 
 @dataclass(frozen=True)
 class CharactersScorer:
-    """Adds up columns ``first`` to ``last`` of the characters view."""
+    """Adds up columns ``first`` up to ``last`` of the characters view."""
 
     first: int
     last: int | None
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) logarithm of 1 + the number of such characters."""
-        scores: NDArray[np.float64] = np.log1p(views["characters"][:, self.first : self.last].sum(axis=1))
-        return scores
+        """(rows,) 0 without such characters, else 14 and the logarithm of their number."""
+        found = views["characters"][:, self.first : self.last].sum(axis=1).astype(np.float64)
+        return np.where(found > 0, _CERTAIN + np.log(np.maximum(found, 1.0)), 0.0)
 
     def explain(self, views: Views) -> list[str]:
         """Which kinds, and how many."""

@@ -61,7 +61,8 @@ class Encoder:
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
-        copies: (rows,) how many records of the fit look the same, itself included.
+        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) share of all
+            looks that so many records have.
         characters: (rows, 7) oddities of the characters of all text columns, where there is one.
         prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
             records are prompt and response pairs.
@@ -117,18 +118,18 @@ class Encoder:
         """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
         read = replace(self._read(frame), words=words)
         done = replace(self, known=Looks.of(self._looks(read)))
-        features = done._features(read)
+        features = done.features(read)
         if features.shape[1] > _COMPACT:
             from sklearn.utils.extmath import randomized_svd
 
             _, _, turned = randomized_svd(features, min(_COMPACT, *features.shape), n_iter=2, random_state=seed)
             done = replace(done, axes=np.ascontiguousarray(turned.T, dtype=np.float32))
-        return done, *done._views(read, features)
+        return done, *done.views(read, features)
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
         read = replace(self._read(frame), words={name: Words.of(frame[name]) for name in self.texts})
-        return self._views(read, self._features(read))
+        return self.views(read, self.features(read))
 
     def spoken(self, record: pl.DataFrame) -> dict[int, str]:
         """Token -> the words it stands for, for the tokens of the texts of one record."""
@@ -141,9 +142,10 @@ class Encoder:
         pixels = {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
         return _Read(frame, pixels, {})
 
-    def _views(
+    def views(
         self, read: _Read, features: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
+        """All views of records that were read, and the names of their dimensions."""
         compact = features if self.axes is None else features @ self.axes
         named = self._feature_names()
         arrays: dict[str, NDArray[np.generic]] = {
@@ -151,7 +153,8 @@ class Encoder:
             "compact": compact,
             "raw": features,
             "shape": compact,
-            "copies": self.known.copies(self._looks(read)),
+            "copies": (copies := self.known.copies(self._looks(read))),
+            "copies_rarity": self.known.rarity(copies),
         }
         names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
         names["shape"] = names["compact"]
@@ -195,7 +198,8 @@ class Encoder:
             found["answers"] = self.texts[response].sketch(read.words[response])
         return found
 
-    def _features(self, read: _Read) -> NDArray[np.float32]:
+    def features(self, read: _Read) -> NDArray[np.float32]:
+        """(rows, d) the probe's input."""
         frame = read.frame
         values = _expanded(frame, self.columns)
         blocks = [column.encode(values[name]) for name, column in self.columns.items()]

@@ -118,14 +118,29 @@ class WideTail:
         return np.asarray(np.max([tail.p_value(scores) for tail in self.tails], axis=0), dtype=np.float64)
 
 
-def estimated_tail(scores: Floats, kind: str) -> HasTail:
-    """The tail of scores that may hold poison.
+@dataclass(frozen=True)
+class KnownTail:
+    """Of scores that are minus the natural logarithm of a probability by themselves: nothing is fitted."""
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) exp(-score); not finite gives the smallest."""
+        p = np.exp(-np.clip(scores, 0.0, 100.0))
+        return np.where(np.isfinite(scores), np.maximum(p, SMALLEST_P), SMALLEST_P)
+
+
+def fitted_tail(scores: Floats, kind: str) -> HasTail:
+    """The tail of scores that may hold poison, or, of kind ``clean``, of trusted records' scores.
 
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with flipped labels; ``log`` where scores are minus the logarithm of a tail; ``wide`` for all else.
+            with flipped labels; ``log`` where scores grow like minus the logarithm of a tail; ``known`` where they are
+            just that; ``wide`` for all else.
     """
+    if kind == "known":
+        return KnownTail()
+    if kind == "clean":
+        return Tail.fit(scores, CLEAN)
     if kind == "wide":
         return WideTail.fit(scores)
     return Tail.fit(scores, least_exponent=1.0 if kind == "log" else _EXPONENTS[0])

@@ -92,7 +92,7 @@ class Detector(Protocol[S]):
     family: ClassVar[str]
     """hygiene, outlier, label, representation, gradient or trigger."""
     needs_label: ClassVar[bool]
-    # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.calibrate.estimated_tail` its scores get
+    # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.calibrate.fitted_tail` its scores get
     # where there is no trusted set; ``wide`` where it says nothing.
 
     @property
