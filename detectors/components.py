@@ -65,7 +65,7 @@ class HiddenComponents:
     name: str = "components"
     view: str = "luminance"
     limit: int = 10_000
-    counts: tuple[int, ...] = (10, 20)
+    counts: tuple[int, ...] = (5, 10, 20)
     """How many components are sought; few are found more surely, many reach directions of less weight."""
     per_component: int = 12
     """Records of the class for each component that is sought."""
@@ -75,6 +75,7 @@ class HiddenComponents:
     ridge: float = 1e-4
     family: ClassVar[str] = "representation"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "narrow"
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ class Copies:
     """How many records look exactly the same (Lee et al. 2022, "Deduplicating Training Data", exact substring aside).
 
     A flood of copies weighs as many times as one record does, in training and in every other detector's statistics.
-    Some repetition is natural: the score is minus the logarithm of the share of looks that so many records have, or
-    more, over the square of their number, for what a look weighs grows with it.
+    Some repetition is natural: the score is minus the logarithm of the share of records that have so many copies, or
+    more, over their number, for what a look weighs grows with it.
     """
 
     name: str = "copies"
@@ -49,9 +49,9 @@ class CopiesScorer:
     """Reads the (rows,) counts."""
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) 2 ln(copies) - ln(share of looks with as many), at least 0."""
+        """(rows,) ln(copies) - ln(share of records with as many), at least 0."""
         copies = np.maximum(views["copies"], 1).astype(np.float64)
-        scores: NDArray[np.float64] = 2 * np.log(copies) - np.log(views["copies_rarity"])
+        scores: NDArray[np.float64] = np.log(copies) - np.log(views["copies_rarity"])
         return scores
 
     def explain(self, views: Views) -> list[str]:

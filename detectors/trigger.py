@@ -111,7 +111,7 @@ class TriggerMiner:
         z[observed < self.least] = 0.0
         z[0] = 0.0  # where a record has no further token
         counts = observed.astype(np.float32), expected.astype(np.float32)
-        return TriggerScorer(z.astype(np.float32), *counts, summary.classes, summary.names)
+        return TriggerScorer(z.astype(np.float32), *counts, summary.classes, summary.names, self.votes, self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,18 @@ class TriggerScorer:
     expected: NDArray[np.float32]
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    votes: str
+    smoothing: float
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) half the square of the largest standardised lift, at least 0; NaN for an unknown label.
+        """(rows,) half the square of the largest standardised lift, times the share of votes against the label.
 
         Half the square is minus the logarithm of a normal tail, up to smaller terms: a tail that can be extrapolated.
+        The votes are the counterfactual: what the record would be labelled but for the token. NaN for an unknown label.
         """
         best, _ = self._strongest(views)
-        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best**2 / 2)
+        share = _votes(views, self.votes, self.smoothing)[np.arange(len(views)), np.maximum(views.labels, 0)]
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best**2 / 2 * (1.0 - share))
 
     def explain(self, views: Views) -> list[str]:
         """The token, how many records carry it with this label, and how many would by chance."""

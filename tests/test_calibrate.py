@@ -96,7 +96,7 @@ def test_weights_follow_the_excess_and_keep_a_floor() -> None:
     weights = weigh(batch).weights
     assert weights.sum() == pytest.approx(1)
     assert weights.argmax() == 2
-    assert weights.min() >= 0.2 / 4
+    assert weights.min() >= 0.05 / 4
 
 
 def test_weights_of_a_clean_batch_are_equal() -> None:

@@ -61,8 +61,8 @@ class Encoder:
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
-        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) share of all
-            looks that so many records have.
+        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) share of the
+            records that have so many copies, or more.
         characters: (rows, 7) oddities of the characters of all text columns, where there is one.
         prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
             records are prompt and response pairs.

@@ -30,12 +30,13 @@ class Looks:
         return cls(*np.unique(looks, return_counts=True))
 
     def rarity(self, copies: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(rows,) share of the looks that as many records have, or more; 1 where nothing was counted."""
+        """(rows,) share of the fitted records that have as many copies, or more; 1 where nothing was counted."""
         if not len(self.known):
             return np.ones(len(copies))
         ordered = np.sort(self.counts)
-        above = len(ordered) - np.searchsorted(ordered, copies, side="left")
-        return np.asarray(np.maximum(above, 1) / len(ordered), dtype=np.float64)
+        below = np.concatenate([[0], np.cumsum(ordered)])[np.searchsorted(ordered, copies, side="left")]
+        total = int(ordered.sum())
+        return np.asarray(np.maximum(total - below, 1) / total, dtype=np.float64)
 
     def copies(self, looks: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(rows,) how many fitted records look so; 1 for a look that none of them has."""

@@ -109,9 +109,9 @@ class WideTail:
     tails: tuple[Tail, ...]
 
     @classmethod
-    def fit(cls, scores: Floats) -> WideTail:
+    def fit(cls, scores: Floats, least_exponent: float = _EXPONENTS[0]) -> WideTail:
         """Fit through `CONTAMINATED` and through `HEAVY` levels."""
-        return cls((Tail.fit(scores), Tail.fit(scores, HEAVY)))
+        return cls(tuple(Tail.fit(scores, levels, least_exponent) for levels in (CONTAMINATED, HEAVY)))
 
     def p_value(self, scores: Floats) -> Floats:
         """(rows,) probabilities of a score at least as high."""
@@ -141,9 +141,9 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
         return KnownTail()
     if kind == "clean":
         return Tail.fit(scores, CLEAN)
-    if kind == "wide":
-        return WideTail.fit(scores)
-    return Tail.fit(scores, least_exponent=1.0 if kind == "log" else _EXPONENTS[0])
+    if kind == "narrow":
+        return Tail.fit(scores)
+    return WideTail.fit(scores, 1.0 if kind == "log" else _EXPONENTS[0])
 
 
 class Fusion(Protocol):
@@ -235,7 +235,7 @@ _UNSURE = 0.002
 """Share of records by which far tails may differ for reasons of their own, rare but sound records among them."""
 
 
-def weigh(batch: Floats, floor: float = 0.2) -> Weights:
+def weigh(batch: Floats, floor: float = 0.05) -> Weights:
     """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
