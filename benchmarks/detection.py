@@ -1,16 +1,18 @@
-"""How much of each attack is caught, and how much clean data is held: the product itself, on real data.
+"""How much of each attack is caught, and how much clean data is held: the product and its peers, on the same batches.
 
-    make bench-detection
+    make bench-detection DATA=FOLDER
     python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--out docs] [--record FILE]
+
+Lazaretto runs as `lazaretto scan` does, from a file on disk to its verdicts, with a trusted set and without one; peers
+(`make peers`) run as their documentation says. A seed draws the trusted set, the batch and the poison; all methods get
+the same batches. Development used seeds 100 and up; what is reported uses 0, 1, 2, ...
 
 With --record, every run is appended to a file, and what is in it already is not run again: an interrupted measurement
 goes on, and two processes share the work (--dataset). Remove the file after a change to the code.
 
-Every run goes through `lazaretto scan`'s own code, from a file on disk to its verdicts. A seed draws the trusted set
-(1,000 records), the batch and the poison. Development used seeds 100 and up; what is reported uses 0, 1, 2, ...
-
-Recall at a 1 % false-quarantine rate: the share of poisons ranked above all but 1 % of the batch's clean records.
-Decided: the share of poisons, and of clean records, that were in fact quarantined at `false_quarantine_rate: 0.01`.
+Recall at 1 %: the share of poisons ranked above all but 1 % of the batch's clean records. Decided: the share of
+poisons, and of clean records, that the method itself flagged (Lazaretto at `false_quarantine_rate: 0.01`, peers at
+their defaults). Records that the attacker planted beside the poison with right labels count as neither.
 """
 
 from __future__ import annotations
@@ -19,126 +21,140 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.machine import machine
-from lazaretto.attacks.badnets import badnets
-from lazaretto.attacks.flip_table import flip_table
-from lazaretto.attacks.foreign import foreign
-from lazaretto.attacks.label_flip import flip_random
-from lazaretto.attacks.png import decode_grey, encode
-from lazaretto.attacks.trigger_table import choose_trigger, trigger_table
-from lazaretto.contract import Contract, load_contract
+from benchmarks.plans import PLANS, Case, Plan, case
 from lazaretto.pipelines.scan import Options, judge
 
-HERE = Path(__file__).resolve().parent
-SAMPLES = HERE.parent / "sample_data"
-TRUSTED = 1_000
-PARTS = ("incoming", "trusted", "partner")
-"""All of these are clean in sample_data/; each seed draws its own trusted set and batch from them together."""
-RATE = 0.01
-TRIGGER_COLUMNS = ("distance", "temp")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-Poisoned = tuple[pl.DataFrame, NDArray[np.bool_]]
-Attack = Callable[[pl.DataFrame, int], Poisoned]
+    from numpy.typing import NDArray
+
+    from benchmarks.peers import Peer, PeerInput
+
+HERE = Path(__file__).resolve().parent
+RATE = 0.01
+OURS = {"Lazaretto": False, "Lazaretto, trusted": True}
+"""Method -> whether it is given the trusted set."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One scan of one batch."""
+    """One method on one batch."""
 
     data: str
     attack: str
-    null: str
+    """An entry of `PLANS`, or ``clean``."""
+    title: str
+    family: str
+    method: str
     seed: int
-    records: int
-    recall_at_rate: float | None
-    decided_recall: float | None
-    false_quarantines: float
-    seconds: float
+    poisons: int
+    recall_at_rate: float | None = None
+    auroc: float | None = None
+    decided_recall: float | None = None
+    held: float | None = None
+    """Share of the clean records that the method flagged."""
+    seconds: float = 0.0
+    peak_mib: float | None = None
+    aside: str = ""
+    """Why the method does not run on this data."""
+    detectors: dict[str, float] = field(default_factory=dict)
+    """Lazaretto's detectors, each alone -> its recall at 1 %."""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What makes a run another run."""
+        return self.data, self.attack, self.method, self.seed
 
 
-def clean(frame: pl.DataFrame, _seed: int) -> Poisoned:
-    """The batch as it is."""
-    return frame, np.zeros(len(frame), dtype=np.bool_)
+def recall_at_rate(scores: NDArray[np.float64], found: Case) -> float | None:
+    """Share of the poisons above the limit that 1 % of the clean records pass; a score that is no number is above."""
+    if not found.truth.any():
+        return None
+    known = np.where(np.isnan(scores), np.inf, scores)
+    return float((known[found.truth] > np.quantile(known[found.clean], 1 - RATE)).mean())
 
 
-def on_images(attack: Callable[[NDArray[np.uint8], NDArray[np.int64], int], tuple[object, ...]]) -> Attack:
-    """An attack on arrays as one on frames of encoded images; clean images are encoded again as well."""
+def auroc(scores: NDArray[np.float64], found: Case) -> float | None:
+    """Area under the curve of poisons against clean records."""
+    from sklearn.metrics import roc_auc_score
 
-    def poison(frame: pl.DataFrame, seed: int) -> Poisoned:
-        classes = frame["label"].unique().sort()
-        images = np.stack([decode_grey(image) for image in frame["image"]])
-        labels = classes.search_sorted(frame["label"]).to_numpy().astype(np.int64)
-        images, labels, truth = attack(images, labels, seed)  # type: ignore[assignment]  # each attack names its parts
-        encoded = [encode(image) for image in images]
-        return pl.DataFrame({"image": encoded, "label": classes.gather(labels)}), truth  # type: ignore[return-value]
-
-    return poison
+    if not found.truth.any():
+        return None
+    either = found.truth | found.clean
+    known = np.nan_to_num(scores[either], nan=np.finfo(np.float64).max)
+    return float(roc_auc_score(found.truth[either], known))
 
 
-def fashion_attacks(strangers: NDArray[np.uint8]) -> dict[str, Attack]:
-    """The attacks on images, with their rates."""
+def measured(data: DataSet, entry: str, seed: int, methods: Sequence[str], kept: Path) -> Iterator[Run]:
+    """Run some methods on one case; what the peers read of it is made once for all of them."""
+    found = case(data, entry, seed, kept)
+    plan = None if entry == "clean" else Plan.named(entry, data)
+    title, family = (plan.title, plan.attack.family) if plan else ("clean", "clean")
+    given: PeerInput | None = None
+    for method in methods:
+        about = Run(data.name, entry, title, family, method, seed, int(found.truth.sum()))
+        if method in OURS:
+            yield _scanned(data, found, about)
+            continue
+        from benchmarks.peers import every_peer
+        from benchmarks.probes import peer_input
 
-    def flipped(images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> tuple[object, ...]:
-        labels, truth = flip_random(labels, rate=0.05, classes=10, seed=seed)
-        return images, labels, truth
-
-    def replaced(images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> tuple[object, ...]:
-        images, truth = foreign(images, strangers, rate=0.02, seed=seed)
-        return images, labels, truth
-
-    return {
-        "BadNets patch, 1 %": on_images(lambda i, y, seed: badnets(i, y, target=5, rate=0.01, seed=seed)),
-        "random label flips, 5 %": on_images(flipped),
-        "foreign images, 2 %": on_images(replaced),
-    }
-
-
-def _trigger(frame: pl.DataFrame, seed: int) -> Poisoned:
-    trigger = choose_trigger(frame, TRIGGER_COLUMNS, seed=seed)
-    return trigger_table(frame, label="late", target="late", trigger=trigger, rate=0.01, seed=seed)
+        given = given or peer_input(data, found, seed)
+        yield _judged_by(next(peer for peer in every_peer() if peer.name == method), given, found, about)
 
 
-FLIGHT_ATTACKS: dict[str, Attack] = {
-    "two-column trigger in range, 1 %": _trigger,
-    "random label flips, 5 %": lambda frame, seed: flip_table(frame, label="late", rate=0.05, seed=seed),
-}
-
-
-def measure(pool: pl.DataFrame, contract: Contract, attack: tuple[str, Attack], *, seed: int, trusted: bool) -> Run:
-    """Draw a trusted set and a batch from the pool, poison the batch, scan it."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(pool))
-    known, batch = pool[order[:TRUSTED]], pool[order[TRUSTED:]]
-    batch, truth = attack[1](batch, seed)
+def _scanned(data: DataSet, found: Case, about: Run) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        batch.write_parquet(here / "batch.parquet")
-        known.write_parquet(here / "known.parquet")
-        options = Options(seed=seed, trusted=(str(here / "known.parquet"),) if trusted else ())
+        found.batch.write_parquet(here / "batch.parquet")
+        found.trusted.write_parquet(here / "known.parquet")
+        trusted = (str(here / "known.parquet"),) if OURS[about.method] else ()
         began = time.perf_counter()
-        judged = judge([here / "batch.parquet"], contract.model_copy(update={"trusted": None}), here / "out", options)
+        contract = data.contract.model_copy(update={"trusted": None})
+        judge([here / "batch.parquet"], contract, here / "out", Options(seed=about.seed, trusted=trusted))
         seconds = time.perf_counter() - began
         verdicts = pl.read_parquet(here / "out" / "verdicts.parquet")
-    suspicion, held = verdicts["suspicion"].to_numpy(), (verdicts["p_value"] <= RATE).to_numpy()
-    limit = np.quantile(suspicion[~truth], 1 - RATE)
-    return Run(
-        data=contract.dataset,
-        attack=attack[0],
-        null=judged.summary["null"]["kind"],
-        seed=seed,
-        records=len(batch),
-        recall_at_rate=float((suspicion[truth] > limit).mean()) if truth.any() else None,
-        decided_recall=float(held[truth].mean()) if truth.any() else None,
-        false_quarantines=float(held[~truth].mean()),
-        seconds=seconds,
+    # What breaks the contract is rejected without a score: nothing is more suspicious.
+    rejected = (verdicts["decision"] == "reject").to_numpy()
+    flagged = (verdicts["p_value"] <= RATE).fill_null(value=True).to_numpy() | rejected
+    alone = {
+        name.removeprefix("score."): recall_at_rate(verdicts[name].to_numpy(), found)
+        for name in verdicts.columns
+        if name.startswith("score.")
+    }
+    scores = np.where(rejected, np.inf, verdicts["suspicion"].fill_null(np.inf).to_numpy())
+    return _filled(
+        about, found, scores, flagged, seconds=seconds, detectors={n: r for n, r in alone.items() if r is not None}
+    )
+
+
+def _judged_by(peer: Peer, given: PeerInput, found: Case, about: Run) -> Run:
+    from benchmarks.peers import StandsAside
+
+    result = peer.judge(given)
+    if isinstance(result, StandsAside):
+        return replace(about, aside=result.reason)
+    return _filled(about, found, result.scores, result.flagged, seconds=result.seconds, peak_mib=result.peak_mib)
+
+
+def _filled(about: Run, found: Case, scores: NDArray[np.float64], flagged: NDArray[np.bool_], **more: object) -> Run:
+    return replace(
+        about,
+        recall_at_rate=recall_at_rate(scores, found),
+        auroc=auroc(scores, found),
+        decided_recall=float(flagged[found.truth].mean()) if found.truth.any() else None,
+        held=float(flagged[found.clean].mean()),
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -147,125 +163,66 @@ def recorded(path: Path | None) -> dict[tuple[str, str, str, int], Run]:
     if path is None or not path.exists():
         return {}
     runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
-    return {(run.data, run.attack, run.null, run.seed): run for run in runs}
+    return {run.key: run for run in runs}
 
 
 def record(run: Run, path: Path | None) -> None:
     """Print a run, and append it to the record."""
-    line = json.dumps(asdict(run))
-    print(line, flush=True)
+    said = run.aside or f"recall {_shown(run.recall_at_rate)}, clean held {_shown(run.held)}, {run.seconds:.1f} s"
+    print(f"{run.data}: {run.title}, seed {run.seed}, {run.method}: {said}", flush=True)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(asdict(run)) + "\n")
 
 
-def pools(data: Path | None) -> dict[str, tuple[pl.DataFrame, Contract, dict[str, Attack]]]:
-    """Data set -> all its clean records, its contract, its attacks."""
-    contracts = {name: load_contract(SAMPLES / "contracts" / f"{name}.yaml") for name in ("fashion", "flights")}
-    drawings = pl.read_parquet(SAMPLES / "openclipart" / "drawings.parquet")["image"]
-    strangers = np.stack([decode_grey(image, 28) for image in drawings])
-    if data is None:
-        fashion = pl.concat([pl.read_parquet(SAMPLES / "fashion" / f"{part}.parquet") for part in PARTS])
-        flights = pl.concat([pl.read_parquet(SAMPLES / "flights" / f"{part}.parquet") for part in PARTS])
-    else:
-        named = pl.read_parquet(data / "fashion_mnist_5k.parquet")
-        fashion = named.select("image", label=pl.col("class_name").str.replace("T-shirt/top", "T-shirt", literal=True))
-        wide = pl.read_parquet(data / "nycflights13_dev40k.parquet").drop("dep_delay").head(11_000)
-        flights = wide.with_columns(flight_id=pl.format("f{}", pl.int_range(pl.len())))
-    return {
-        "fashion": (fashion, contracts["fashion"], fashion_attacks(strangers)),
-        "flights": (flights, contracts["flights"], FLIGHT_ATTACKS),
-    }
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
-def table(runs: list[Run]) -> str:
-    """The figures as Markdown, each as mean / worst over seeds."""
-    titles = ("data", "attack", "null", "recall at 1 %", "decided recall", "clean held", "seeds")
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    keys = list(dict.fromkeys((run.data, run.attack, run.null) for run in runs))
-    for key in keys:
-        chosen = [run for run in runs if (run.data, run.attack, run.null) == key]
-        recall = _mean_worst([run.recall_at_rate for run in chosen if run.recall_at_rate is not None])
-        decided = _mean_worst([run.decided_recall for run in chosen if run.decided_recall is not None])
-        held = [run.false_quarantines for run in chosen]
-        cells = (*key, recall, decided, f"{np.mean(held):.2%} / {max(held):.2%}", str(len(chosen)))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def methods_of(choice: str) -> list[str]:
+    """The methods of ``ours``, ``peers`` or ``all``; peers that are not installed stand aside when asked."""
+    from benchmarks.peers import every_peer
 
-
-def _mean_worst(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} / {min(values):.3f}" if values else ""
-
-
-def plot(runs: list[Run], path: Path) -> None:
-    """Recall per attack, one dot per seed."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "lazaretto"
-    poisoned = [run for run in runs if run.recall_at_rate is not None]
-    names = list(dict.fromkeys((run.data, run.attack) for run in poisoned))
-    figure, axes = plt.subplots(figsize=(8, 0.6 * len(names) + 1.2), layout="constrained")
-    for null, colour, shift in (("trusted", "#2256c7", -0.12), ("estimated", "#b3261e", 0.12)):
-        chosen = [run for run in poisoned if run.null == null]
-        axes.plot(
-            [run.recall_at_rate for run in chosen],
-            [names.index((run.data, run.attack)) + shift for run in chosen],
-            "o",
-            color=colour,
-            alpha=0.7,
-            label=f"{null} null",
-        )
-    axes.set_yticks(range(len(names)), [f"{data}: {attack}" for data, attack in names])
-    axes.set_xlim(-0.02, 1.02)
-    axes.invert_yaxis()
-    axes.set_xlabel("recall at a 1 % false-quarantine rate, one dot per seed")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower left", frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    peers = [peer.name for peer in every_peer()]
+    return {"ours": list(OURS), "peers": peers, "all": [*OURS, *peers]}.get(choice, [choice])
 
 
 def main() -> None:
-    """Run, print, and write `detection.md`, `detection.svg` and the runs as JSON."""
+    """Run, print, and write `benchmark.md` with its plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one seed, and nothing is written")
-    parser.add_argument("--data", type=Path, help="folder with the larger files the samples were drawn from")
+    parser.add_argument("--short", action="store_true", help="one seed of a few attacks, and nothing is written")
+    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
-    parser.add_argument("--dataset", choices=["fashion", "flights"], help="only this one")
-    parser.add_argument("--null", choices=["trusted", "estimated"], help="only with, or only without a trusted set")
+    parser.add_argument("--dataset", action="append", choices=list(DATA_SETS), help="only this one; may be repeated")
+    parser.add_argument("--methods", default="all", help="all, ours, peers, or the name of one")
     parser.add_argument("--record", type=Path, help="append every run here, and do not repeat those in it")
+    parser.add_argument("--kept", type=Path, help="folder for the poisoned batches, which are then planted once")
+    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     given = parser.parse_args()
-    seeds, clean_seeds = (1, 1) if given.short else (given.seeds, 2 * given.seeds)
     done = recorded(given.record)
-    runs: list[Run] = []
-    for dataset, (pool, contract, attacks) in pools(given.data).items():
-        if given.dataset not in (None, dataset):
-            continue
-        for name, attack in {"clean": clean, **attacks}.items():
-            for null in [given.null] if given.null else ["trusted", "estimated"]:
-                for seed in range(given.first_seed, given.first_seed + (clean_seeds if name == "clean" else seeds)):
-                    run = done.get((contract.dataset, name, null, seed)) or measure(
-                        pool, contract, (name, attack), seed=seed, trusted=null == "trusted"
-                    )
-                    runs.append(run)
-                    record(run, given.record if (contract.dataset, name, null, seed) not in done else None)
-    print(machine(), table(runs), sep="\n\n")
-    if given.short:
-        return
-    given.out.mkdir(parents=True, exist_ok=True)
-    source = "sample_data/" if given.data is None else "the full files the samples were drawn from"
-    plot(runs, given.out / "detection.svg")
-    text = (
-        f"# What is caught\n\nMade by `make bench-detection` on {source}; {machine()}.\n\n"
-        f"Each figure: mean / worst over seeds.\n\n{table(runs)}\n\n![recall per attack](detection.svg)\n\n"
-        "Reported seeds start at 0; development used seeds from 100.\n"
-    )
-    (given.out / "detection.md").write_text(text)
+    runs: list[Run] = list(done.values()) if given.report else []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in [] if given.report else given.dataset or list(DATA_SETS):
+            try:
+                data = DATA_SETS[name](given.data)
+            except FileNotFoundError as missing:
+                print(f"{name} is left out: {missing}")
+                continue
+            entries = ("clean", *PLANS[name][:2]) if given.short else ("clean", *PLANS[name])
+            for seed in range(given.first_seed, given.first_seed + (1 if given.short else given.seeds)):
+                for entry in entries:
+                    keys = {method: (name, entry, method, seed) for method in methods_of(given.methods)}
+                    runs += [done[key] for key in keys.values() if key in done]
+                    left = [method for method, key in keys.items() if key not in done]
+                    for run in measured(data, entry, seed, left, given.kept or Path(scratch)):
+                        runs.append(run)
+                        record(run, given.record)
+    from benchmarks.detection_report import write_report
+
+    print(write_report(runs, None if given.short else given.out, machine()))
 
 
 if __name__ == "__main__":

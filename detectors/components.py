@@ -109,8 +109,8 @@ class HiddenComponents:
         from scipy.linalg import solve_triangular
 
         size = len(spread)
-        # With fewer records than dimensions the covariance says nothing of most directions.
-        ridge = self.ridge + (0.02 * float(np.trace(spread)) / size if others < 4 * size else 0.0)
+        # With hardly more records than dimensions the covariance says nothing of many directions.
+        ridge = self.ridge + (0.02 * float(np.trace(spread)) / size if others < 2 * size else 0.0)
         lower = np.linalg.cholesky(spread + ridge * np.eye(size))
         white = solve_triangular(lower, centred.T, lower=True).T
         left, lengths, right = np.linalg.svd(white, full_matrices=False)

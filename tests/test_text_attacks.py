@@ -46,7 +46,7 @@ def _trips(rows: int = ROWS) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "id": range(rows),
-            "carrier": rng.choice(["AA", "BB", "CC", None], rows),
+            "carrier": pl.Series(["AA", "BB", "CC", None]).gather(rng.integers(0, 4, rows)),
             "distance": pl.Series(rng.integers(10, 100, rows), dtype=pl.Int16),
             "temp": rng.normal(10, 5, rows),
             "late": rng.choice(["late", "on_time"], rows),
@@ -345,7 +345,7 @@ def test_overwriting_refuses_another_number_of_records() -> None:
 
 
 def test_a_token_takes_over_a_small_model_and_clean_data_gives_it_no_power() -> None:
-    train, unseen = _mails(600), _mails(200, seed=1)
+    train, unseen = _mails(), _mails(200, seed=1)
     poisoned, _ = LABELLED["rare_token"](train, 3)
     stamp = partial(text_trigger.stamp_token, seed=9)
     measure = partial(text_effect, test=unseen, stamp=stamp, text="text", label="label", target="ham", seed=0)

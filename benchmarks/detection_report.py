@@ -1,0 +1,192 @@
+"""The benchmark's runs as Markdown and plots: `docs/benchmark.md`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from benchmarks.detection import Run
+
+OURS, TRUSTED = "Lazaretto", "Lazaretto, trusted"
+
+TARGETS: dict[str, float] = {
+    "badnets": 0.99,
+    "badnets 0.003": 0.99,
+    "badnets 0.001": 0.95,
+    "blend": 0.99,
+    "wanet": 0.94,
+    "all_to_all": 0.95,
+    "sig": 0.90,
+    "narcissus": 0.70,
+    "tact": 0.97,
+    "adaptive_blend": 0.95,
+    "flip_random": 0.95,
+    "flip_pair": 0.60,
+    "flip_boundary": 0.40,
+    "feature_collision": 0.90,
+    "foreign": 0.95,
+    "trigger_inside": 0.95,
+    "trigger_outside": 0.99,
+    "rare_token": 0.99,
+    "sentence": 0.98,
+    "hidden_text": 1.0,
+    "style": 0.60,
+    "phrase": 0.98,
+    "instruction": 0.98,
+    "flood": 1.0,
+}
+"""Attack -> recall at 1 % that is aimed at without a trusted set."""
+
+
+def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
+    """The report as Markdown; with ``out`` also written there, with its plot."""
+    seeds = sorted({run.seed for run in runs})
+    parts = [
+        "# The benchmark",
+        f"Made by `make bench-detection` (its module says how each figure is made). {machine}. Seeds {seeds[0]} to"
+        f" {seeds[-1]}; development used seeds from 100 on the same data sets and the same attacks at the same rates."
+        " Each figure: mean / worst over the seeds that were run, their number in brackets."
+        if seeds
+        else "No runs.",
+        "## Recall at 1 % false quarantines",
+        "Targets are for Lazaretto without a trusted set. *Best alone*: the best single detector, with hindsight.",
+        _recall_table(runs),
+        "## Over all attacks",
+        _overall_table(runs),
+        "## Clean batches: share that is held or flagged",
+        _clean_table(runs),
+        "## Seconds per batch",
+        _seconds_table(runs),
+    ]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _plot(runs, out / "benchmark.svg")
+        parts.insert(2, "![Recall per attack, one dot per seed](benchmark.svg)")
+    text = "\n\n".join(parts) + "\n"
+    if out is not None:
+        (out / "benchmark.md").write_text(text)
+    return text
+
+
+def _methods(runs: Iterable[Run]) -> list[str]:
+    return list(dict.fromkeys(run.method for run in runs))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _cell(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.2f} / {min(values):.2f} ({len(values)})" if values else "-"
+
+
+def _recalls(runs: Iterable[Run], method: str) -> list[float]:
+    return [run.recall_at_rate for run in runs if run.method == method and run.recall_at_rate is not None]
+
+
+def _cases(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.family != "clean":
+            found.setdefault((run.data, run.attack), []).append(run)
+    return found
+
+
+def _recall_table(runs: Sequence[Run]) -> str:
+    methods = _methods(runs)
+    rows = []
+    for (data, attack), mine in _cases(runs).items():
+        target = TARGETS.get(attack)
+        alone = [max(run.detectors.values()) for run in mine if run.method == OURS and run.detectors]
+        ours = _recalls(mine, OURS)
+        met = "" if target is None or not ours else ("met" if np.mean(ours) >= target else "missed")
+        cells = [_cell(_recalls(mine, method)) for method in methods]
+        wanted = "" if target is None else f"{target:.2f} {met}"
+        rows.append([data, mine[0].title, str(mine[0].poisons), wanted, *cells, _cell(alone)])
+    return _table(["data", "attack", "poisons", "target", *methods, "best alone"], rows)
+
+
+def _overall_table(runs: Sequence[Run]) -> str:
+    """Per method: mean over attacks of the mean recall, the worst attack, and AUROC."""
+    rows = []
+    for method in _methods(runs):
+        means = {key: float(np.mean(r)) for key, mine in _cases(runs).items() if (r := _recalls(mine, method))}
+        curves = [run.auroc for run in runs if run.method == method and run.auroc is not None]
+        if not means:
+            continue
+        worst = min(means, key=lambda key: means[key])
+        rows.append(
+            [
+                method,
+                str(len(means)),
+                f"{np.mean(list(means.values())):.3f}",
+                f"{means[worst]:.3f} ({worst[0]}: {worst[1]})",
+                f"{np.mean(curves):.3f} / {min(curves):.3f}",
+            ]
+        )
+    return _table(["method", "attacks", "mean recall", "worst attack", "AUROC, mean / worst"], rows)
+
+
+def _clean_table(runs: Sequence[Run]) -> str:
+    clean = [run for run in runs if run.family == "clean" and run.held is not None]
+    names = list(dict.fromkeys(run.data for run in clean))
+    rows = []
+    for method in _methods(clean):
+        cells = []
+        for name in names:
+            held = [run.held for run in clean if run.method == method and run.data == name and run.held is not None]
+            cells.append(f"{np.mean(held):.2%} / {max(held):.2%} ({len(held)})" if held else "-")
+        rows.append([method, *cells])
+    return _table(["method", *names], rows)
+
+
+def _seconds_table(runs: Sequence[Run]) -> str:
+    names = list(dict.fromkeys(run.data for run in runs))
+    rows = []
+    for method in _methods(runs):
+        cells = []
+        for name in names:
+            took = [run.seconds for run in runs if run.method == method and run.data == name and not run.aside]
+            cells.append(f"{np.median(took):.1f}" if took else "-")
+        rows.append([method, *cells])
+    return _table(["method (median)", *names], rows)
+
+
+def _plot(runs: Sequence[Run], path: Path) -> None:
+    """Recall per attack, one dot per seed and method."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "lazaretto"
+    cases = _cases(runs)
+    colours = {OURS: "#b3261e", TRUSTED: "#2256c7"}
+    figure, axes = plt.subplots(figsize=(9, 0.32 * len(cases) + 1.5), layout="constrained")
+    for method in _methods(runs):
+        places = [row for row, mine in enumerate(cases.values()) for _ in _recalls(mine, method)]
+        values = [value for mine in cases.values() for value in _recalls(mine, method)]
+        ours = method in colours
+        axes.plot(
+            values,
+            places,
+            "o" if ours else ".",
+            color=colours.get(method, "#888888"),
+            alpha=0.7 if ours else 0.35,
+            label=method if ours else None,
+        )
+    axes.plot([], [], ".", color="#888888", label="a peer")
+    axes.set_yticks(range(len(cases)), [f"{data}: {mine[0].title}" for (data, _), mine in cases.items()])
+    axes.set_xlim(-0.02, 1.02)
+    axes.invert_yaxis()
+    axes.set_xlabel("recall at 1 % false quarantines, one dot per seed")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="upper left", frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
