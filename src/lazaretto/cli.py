@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_ingest, cli_review, cli_shown, cli_workspace
+from lazaretto import cli_drill, cli_ingest, cli_review, cli_shown, cli_workspace
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -93,6 +93,7 @@ for command in (
     cli_ingest.ingest,
     cli_ingest.nightly,
     cli_ingest.serve,
+    cli_drill.drill,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,

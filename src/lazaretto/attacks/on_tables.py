@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import polars as pl
 
 from lazaretto.attacks import flood, foreign, trigger_table
 from lazaretto.attacks.ground import Attack, Ground, Planted
 
-if TYPE_CHECKING:
-    import polars as pl
-
+_PAIRS = 10
 _FEWEST_VALUES = 20
 """A column with fewer different values is no place for a value that seems ordinary."""
 
@@ -28,12 +25,8 @@ def _trigger(ground: Ground, rate: float, seed: int, *, outside: bool) -> Plante
     if ground.label is None:
         raise ValueError("these records have no label")
     rng = np.random.default_rng((seed, 7))
-    columns = [str(name) for name in rng.choice(_wide(ground), size=2, replace=False)]
     target = ground.classes[int(rng.integers(len(ground.classes)))]
-    choose = trigger_table.choose_trigger_outside if outside else None
-    trigger = (
-        choose(ground.frame, columns) if choose else trigger_table.choose_trigger(ground.frame, columns, seed=seed)
-    )
+    trigger = _outside_of(ground, rng) if outside else _rarest(ground, rng, seed)
     frame, truth = trigger_table.trigger_table(
         ground.frame, label=ground.label, target=target, trigger=trigger, rate=rate, seed=seed
     )
@@ -42,6 +35,24 @@ def _trigger(ground: Ground, rate: float, seed: int, *, outside: bool) -> Plante
         return trigger_table.stamp(rows, trigger)
 
     return Planted(frame, truth, np.zeros(len(truth), dtype=np.bool_), stamp, target)
+
+
+def _columns(ground: Ground, rng: np.random.Generator) -> list[str]:
+    return [str(name) for name in rng.choice(_wide(ground), size=2, replace=False)]
+
+
+def _outside_of(ground: Ground, rng: np.random.Generator) -> dict[str, float | int]:
+    return trigger_table.choose_trigger_outside(ground.frame, _columns(ground, rng))
+
+
+def _rarest(ground: Ground, rng: np.random.Generator, seed: int) -> dict[str, float | int]:
+    """Of some ordinary pairs the one that the fewest rows have: an attacker has no use for a trigger that is common."""
+    drawn = []
+    for draw in range(_PAIRS):
+        trigger = trigger_table.choose_trigger(ground.frame, _columns(ground, rng), seed=seed + draw)
+        carried = pl.all_horizontal(pl.col(name) == value for name, value in trigger.items())
+        drawn.append((int(ground.frame.select(carried.fill_null(value=False)).to_series().sum()), draw, trigger))
+    return min(drawn, key=lambda one: one[:2])[2]
 
 
 def _inside(ground: Ground, rate: float, seed: int) -> Planted:
