@@ -249,7 +249,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
         known = ~panel.unknown(drawn.fitted)
-        estimated = EstimatedNull(WideTail.fit(suspicion[~is_reference & known]))
+        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
         return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
     nulls = [TrustedNull(np.sort(panel.judged(number, calibration).suspicion)) for number in range(len(folds))]
     return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))

@@ -274,7 +274,8 @@ class TrustedNull:
         return np.where(np.isfinite(scores), p, 1.0 / (len(self.calibration) + 1.0))
 
 
-_OFF = 2.0
+_OFF = 3.0
+"""How many times more clean records than the tail says were beyond it in development, at most."""
 
 
 @dataclass(frozen=True)
@@ -284,12 +285,12 @@ class EstimatedNull:
     Assumes that fewer than a tenth of the records are poisoned and that clean scores have a Pareto-like tail.
     """
 
-    tail: HasTail
+    tail: Tail
 
     kind = "estimated"
 
     def p_value(self, scores: Floats) -> Floats:
-        """(rows,) estimated p-values, doubled: that far an extrapolated tail of clean scores is off."""
+        """(rows,) estimated p-values, made larger: an extrapolated tail of clean scores is off by so much."""
         return np.minimum(_OFF * self.tail.p_value(scores), 1.0)
 
 
