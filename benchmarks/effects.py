@@ -149,12 +149,15 @@ def _flip_boundary(draw: Draw, rate: float) -> Trial:
 
 ATTACKS: dict[str, Callable[[Draw], Trial]] = {
     "`badnets`, 1 %": lambda draw: _badnets(draw, 0.01),
+    "`badnets`, 5 %": lambda draw: _badnets(draw, 0.05),
     "`blend`, 1 %": lambda draw: _blend(draw, 0.01),
+    "`blend`, 5 %": lambda draw: _blend(draw, 0.05),
     "`all_to_all`, 5 %": lambda draw: _all_to_all(draw, 0.05),
     "`wanet`, 2 % and as much cover": lambda draw: _wanet(draw, 0.02),
     "`wanet`, 3 % and as much cover": lambda draw: _wanet(draw, 0.03),
     "`tact`, 1 % and as much cover": lambda draw: _tact(draw, 0.01),
-    "the same on other classes": lambda draw: _tact(draw, 0.01, None),
+    "`tact`, 1 %, on classes that it spares": lambda draw: _tact(draw, 0.01, None),
+    "`tact`, 3 % and as much cover": lambda draw: _tact(draw, 0.03),
     "`adaptive_blend`, 1 % and as much cover": lambda draw: _adaptive_blend(draw, 0.01),
     "`adaptive_blend`, 2 % and as much cover": lambda draw: _adaptive_blend(draw, 0.02),
     "`sig`, 3 %": lambda draw: _sig(draw, 0.03, 20),

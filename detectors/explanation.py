@@ -5,6 +5,7 @@ A detector that reads a learnt view has no words of its own for it; the columns 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,8 @@ def explain(
     A detector that cannot explain is named in ``scores.faults``, and its sentence says so.
     """
     base = panel.views(frame)
+    if panel.encoder.texts:
+        base = replace(base, words=tuple(panel.encoder.spoken(record) for record in frame.iter_slices(1)))
     which = fold_of(base.keys, len(panel.folds))
     said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
     # The sum over detectors is led by the largest shares; those are the ones that drove the record.

@@ -1,0 +1,115 @@
+"""The drill plants known attacks in a copy of admitted records, measures, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from lazaretto.attacks.catalogue import ATTACKS, applicable
+from lazaretto.attacks.ground import Ground
+from lazaretto.cli import app
+from lazaretto.config import Workspace, init_workspace
+from lazaretto.contract import load_contract
+from lazaretto.errors import UsageError
+from lazaretto.pipelines.drill import drill, interval
+from lazaretto.pipelines.ingest import ingest
+from lazaretto.pipelines.verify import verify
+
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("drill") / "ws"
+    place, _ = init_workspace(root)
+    shutil.copy(SAMPLES / "contracts" / "flights.yaml", root / "contracts" / "flights.yaml")
+    shutil.copytree(SAMPLES / "flights", root / "flights")
+    pl.read_parquet(SAMPLES / "flights" / "incoming.parquet").head(1_500).write_parquet(root / "batch.parquet")
+    ingest(place, [str(root / "batch.parquet")], "flights")
+    return place
+
+
+def test_a_drill_says_what_would_be_caught_and_names_the_weakest_spot(workspace: Workspace) -> None:
+    found = drill(workspace, "flights", attacks=["trigger_outside", "flip_random"], records=1_200)
+    by_name = {one.attack: one for one in found.found}
+    assert found.null == "trusted"
+    assert found.records == 1_200
+    assert by_name["trigger_outside"].recall >= 0.8
+    assert found.weakest is by_name["flip_random"]
+    for one in found.found:
+        assert one.low <= one.recall <= one.high
+        assert one.caught <= one.poisons == round(one.rate * 1_200)
+
+
+def test_a_drill_leaves_the_workspace_as_it_was(workspace: Workspace) -> None:
+    before = sorted(str(path) for path in workspace.state.rglob("*") if path.is_file())
+    drill(workspace, "flights", attacks=["flood"], records=300)
+    assert sorted(str(path) for path in workspace.state.rglob("*") if path.is_file()) == before
+    assert not verify(workspace).findings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"attacks": ["trigger_outsid"]}, "no attack"),
+        ({"attacks": ["badnets"]}, "does not fit these records"),
+    ],
+)
+def test_an_attack_that_cannot_be_planted_is_named(
+    workspace: Workspace, arguments: dict[str, list[str]], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        drill(workspace, "flights", attacks=arguments["attacks"])
+
+
+def test_the_command_prints_json_and_a_table(workspace: Workspace) -> None:
+    arguments = ["drill", "flights", "--attack", "flood", "--records", "300", "-w", str(workspace.root)]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert told["weakest"] == "flood"
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0
+    assert "weakest spot: flood of copies" in shown.stdout
+
+
+def test_nothing_admitted_means_no_drill(tmp_path: Path) -> None:
+    place, _ = init_workspace(tmp_path / "ws")
+    shutil.copy(SAMPLES / "contracts" / "flights.yaml", place.root / "contracts" / "flights.yaml")
+    with pytest.raises(UsageError, match="no batch of flights was admitted yet"):
+        drill(place, "flights")
+
+
+@pytest.mark.parametrize(("hits", "ends"), [(0, (0.0, 0.3085)), (10, (0.6915, 1.0)), (5, (0.1871, 0.8129))])
+def test_the_interval_is_exact(hits: int, ends: tuple[float, float]) -> None:
+    assert interval(hits, 10) == pytest.approx(ends, abs=1e-4)
+
+
+def test_every_attack_of_the_catalogue_fits_the_data_it_is_for() -> None:
+    flights = pl.read_parquet(SAMPLES / "flights" / "incoming.parquet").head(400)
+    names = {a.name for a in applicable(Ground.of(flights, load_contract(SAMPLES / "contracts" / "flights.yaml")))}
+    assert {"flip_random", "flip_pair", "flip_boundary", "source"} < names
+    assert {"trigger_inside", "trigger_outside", "flood"} < names
+    assert "badnets" not in names
+    images = pl.read_parquet(SAMPLES / "fashion" / "incoming.parquet").head(100)
+    shown = {a.name for a in applicable(Ground.of(images, load_contract(SAMPLES / "contracts" / "fashion.yaml")))}
+    assert shown >= {"badnets", "blend", "wanet", "sig", "tact", "adaptive_blend", "narcissus", "flip_random"}
+    assert set(ATTACKS) >= names | shown
+
+
+@pytest.mark.parametrize("name", ["badnets", "blend", "wanet", "all_to_all", "sig", "tact", "adaptive_blend", "flood"])
+def test_an_image_attack_of_the_catalogue_changes_the_records_it_names_and_no_other(name: str) -> None:
+    contract = load_contract(SAMPLES / "contracts" / "fashion.yaml")
+    ground = Ground.of(pl.read_parquet(SAMPLES / "fashion" / "incoming.parquet").head(400), contract)
+    planted = ATTACKS[name].plant(ground, ATTACKS[name].rate, 104)
+    before, after = ground.images(), Ground.of(planted.frame, contract).images()
+    touched = (before != after).any(axis=(1, 2)) | (ground.frame["label"] != planted.frame["label"]).to_numpy()
+    assert not touched[planted.clean].any()
+    assert touched[planted.truth].mean() > 0.9
+    assert planted.truth.any()
+    assert not (planted.truth & planted.cover).any()
+    assert np.array_equal(ATTACKS[name].plant(ground, ATTACKS[name].rate, 104).truth, planted.truth)
