@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RECORDS = 4_000
 """Most records of the copy: enough to measure, few enough to judge a dozen times."""
+NIGHTLY_RECORDS = 1_500
+"""The same, every night."""
 _FEWEST = 200
 _CONFIDENCE = 0.95
 

@@ -119,11 +119,17 @@ def _night_name() -> str:
 @flow(
     name="lazaretto-nightly",
     flow_run_name=_night_name,
-    description="Every data set once: ingest what waits, then trend and drift.",
+    description="Every data set once: ingest what waits, then trend, drift and, where asked for, a drill.",
     persist_result=False,
 )
-def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[dict[str, Any]]:
+def nightly_flow(workspace: str, seed: int = 0, device: str = "auto", drill: bool = False) -> list[dict[str, Any]]:
     """Run one night; fails at its end if a data set was refused or failed, held batches do not fail it.
+
+    Args:
+        workspace: The workspace's folder, as the worker sees it.
+        seed: Fixes everything that is drawn.
+        device: auto, cpu, cuda or mps.
+        drill: Also plant known attacks in a copy of what was admitted, and say what would be caught.
 
     Raises:
         NightBroken: Naming the data sets that could not be judged, after all the others were.
@@ -136,7 +142,7 @@ def nightly_flow(workspace: str, seed: int = 0, device: str = "auto") -> list[di
         publish_artifacts(result)
         return result
 
-    outcomes = nightly(place, take=take)
+    outcomes = nightly(place, take=take, drilled=drill)
     create_markdown_artifact(
         key="lazaretto-nightly", markdown=as_markdown(outcomes), description="the night at a glance"
     )
@@ -154,10 +160,23 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
         moved = [f"{row['column']} ({row['psi']:.2f})" for row in outcome.drift if row["drifted"]]
         if moved:
             lines.append(f"\n**{outcome.dataset}** drifted in {', '.join(moved[:5])} (population stability index).")
+        if outcome.drill is not None:
+            lines.append("\n" + _drill_sentence(outcome.dataset, outcome.drill))
         last = outcome.trend[-1] if outcome.trend else None
         if last and last["unusual"] is not None and last["unusual"] < 1e-3:  # noqa: PLR2004  once in three years
             lines.append(f"\n**{outcome.dataset}**: {last['suspects']} suspects are more than its history explains.")
     return "\n".join(lines) + "\n"
+
+
+def _drill_sentence(dataset: str, drill: dict[str, Any]) -> str:
+    """The drill in one paragraph: what was caught of each attack, the weakest last named."""
+    if "error" in drill:
+        return f"**{dataset}** was not drilled: {drill['error']}"
+    caught = [
+        f"{one['title']} {one['recall']:.0%} ({one['low']:.0%} to {one['high']:.0%})"
+        for one in sorted(drill["found"], key=lambda one: -one["recall"])
+    ]
+    return f"**{dataset}**, drilled with known attacks, would catch: {'; '.join(caught)}. Weakest: {drill['weakest']}."
 
 
 def serve_nightly(workspace: Path, cron: str) -> None:

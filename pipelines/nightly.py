@@ -1,11 +1,11 @@
-"""One night: everything that waits is ingested, the store is verified, trend and drift are written down.
+"""One night: everything that waits is ingested, trend, drift and, where asked for, a drill are written down.
 
 One data set's trouble does not keep the others waiting: it becomes that data set's outcome.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.errors import LazarettoError
@@ -34,6 +34,8 @@ class Outcome:
     """Recent batches, oldest first; see `lazaretto.pipelines.trend`."""
     drift: list[dict[str, Any]] = field(default_factory=list)
     """Columns of the newest admitted batch against all admitted before; see `lazaretto.pipelines.drift`."""
+    drill: dict[str, Any] | None = None
+    """What known attacks would have met tonight; see `lazaretto.pipelines.drill`. None where none was held."""
     exit_code: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def nightly(
     workspace: Workspace,
     *,
     take: Callable[[str], IngestResult] | None = None,
+    drilled: bool = False,
     on_step: OnStep = no_step,
     on_rows: OnRows = no_rows,
 ) -> list[Outcome]:
@@ -56,6 +59,7 @@ def nightly(
     Args:
         workspace: The workspace.
         take: Ingests what waits for a data set; the plain engine by default, a Prefect task in the flow.
+        drilled: Whether each data set that something was admitted to is drilled, which takes minutes.
         on_step: Called with ``DATASET: STEP``.
         on_rows: Called with the number of records just handled.
 
@@ -69,7 +73,26 @@ def nightly(
         return ingest(workspace, [], name, on_step=lambda step: on_step(f"{name}: {step}"), on_rows=on_rows)
 
     names = sorted(contracts | arrived)
-    return [_night(workspace, n, take or plainly) if n in arrived else _quiet(workspace, n) for n in names]
+    outcomes = [_night(workspace, n, take or plainly) if n in arrived else _quiet(workspace, n) for n in names]
+    return [_drilled(workspace, one, on_step) for one in outcomes] if drilled else outcomes
+
+
+def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome:
+    """The outcome with a drill, where something was admitted; one that cannot be held says why and stops nothing."""
+    if outcome.state != "admitted":
+        return outcome
+    from lazaretto.pipelines.drill import NIGHTLY_RECORDS, drill
+
+    try:
+        found = drill(
+            workspace,
+            outcome.dataset,
+            records=NIGHTLY_RECORDS,
+            on_step=lambda step: on_step(f"{outcome.dataset}: drill, {step}"),
+        ).as_json()
+    except LazarettoError as error:
+        found = {"dataset": outcome.dataset, "error": error.message}
+    return replace(outcome, drill=found)
 
 
 def _quiet(workspace: Workspace, dataset: str) -> Outcome:

@@ -18,7 +18,9 @@ from lazaretto.config import Workspace, init_workspace
 from lazaretto.contract import load_contract
 from lazaretto.errors import UsageError
 from lazaretto.pipelines.drill import drill, interval
+from lazaretto.pipelines.flows import as_markdown
 from lazaretto.pipelines.ingest import ingest
+from lazaretto.pipelines.nightly import nightly
 from lazaretto.pipelines.verify import verify
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
@@ -75,6 +77,18 @@ def test_the_command_prints_json_and_a_table(workspace: Workspace) -> None:
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0
     assert "weakest spot: flood of copies" in shown.stdout
+
+
+def test_a_night_can_end_in_a_drill_of_what_was_admitted(workspace: Workspace) -> None:
+    landing = workspace.landing / "flights"
+    landing.mkdir(parents=True, exist_ok=True)
+    rows = pl.read_parquet(SAMPLES / "flights" / "incoming.parquet")[2_000:2_550]
+    rows.write_parquet(landing / "night.parquet")
+    (outcome,) = nightly(workspace, drilled=True)
+    assert outcome.state == "admitted"
+    assert outcome.drill is not None
+    assert outcome.drill["weakest"] in {one["attack"] for one in outcome.drill["found"]}
+    assert f"Weakest: {outcome.drill['weakest']}" in as_markdown([outcome])
 
 
 def test_nothing_admitted_means_no_drill(tmp_path: Path) -> None:

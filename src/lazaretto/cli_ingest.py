@@ -59,8 +59,12 @@ def ingest(
         raise typer.Exit(max(codes))
 
 
-def nightly(workspace: Place = None, json_: Json = False) -> None:
-    """Every data set once: ingest what waits, then trend and drift."""
+def nightly(
+    drill: Annotated[bool, typer.Option("--drill", help="Also drill what was admitted; takes minutes.")] = False,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Every data set once: ingest what waits, then trend, drift and, with --drill, a drill."""
     from lazaretto.config import find_workspace
     from lazaretto.pipelines.nightly import nightly as run_night
 
@@ -69,20 +73,36 @@ def nightly(workspace: Place = None, json_: Json = False) -> None:
         from lazaretto.pipelines.flows import NightBroken, nightly_flow
 
         try:
-            outcomes = nightly_flow(str(place.root))
+            outcomes = nightly_flow(str(place.root), drill=drill)
         except NightBroken as night:
             outcomes = [outcome.as_json() for outcome in night.outcomes]
     else:
         with cli_shown.progress(quiet=json_) as (on_step, on_rows):
-            outcomes = [outcome.as_json() for outcome in run_night(place, on_step=on_step, on_rows=on_rows)]
+            outcomes = [
+                outcome.as_json() for outcome in run_night(place, drilled=drill, on_step=on_step, on_rows=on_rows)
+            ]
     if json_:
         cli_shown.print_json(outcomes)
     else:
         rows = [(outcome["dataset"], outcome["state"], outcome["sentence"]) for outcome in outcomes]
         cli_shown.show_table("the night", ("data set", "state", "what happened"), rows)
+        _show_drills(outcomes)
     worst = max((outcome["exit_code"] for outcome in outcomes), default=0)
     if worst:
         raise typer.Exit(worst)
+
+
+def _show_drills(outcomes: list[dict[str, Any]]) -> None:
+    for outcome in outcomes:
+        drill = outcome["drill"]
+        if drill is None:
+            continue
+        if "error" in drill:
+            cli_shown.print_lines(f"{outcome['dataset']} was not drilled: {drill['error']}")
+            continue
+        rows = [(one["title"], one["poisons"], one["caught"], f"{one['recall']:.0%}") for one in drill["found"]]
+        cli_shown.show_table(f"drill of {outcome['dataset']}", ("attack", "planted", "caught", "recall"), rows)
+        cli_shown.print_lines(f"weakest spot: {drill['weakest']}")
 
 
 def serve(

@@ -51,5 +51,5 @@ def test_a_pattern_too_faint_for_any_single_image_is_found_in_its_class(
 def test_clean_classes_hold_no_group_as_clear(fashion: tuple[pl.DataFrame, Contract]) -> None:
     views = _views(*fashion)
     scores = fit(HiddenComponents(), [views]).score(views)
-    assert np.quantile(scores, 0.99) < 15
+    assert np.quantile(scores, 0.99) < 20
     assert scores.max() < 40

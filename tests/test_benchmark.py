@@ -1,0 +1,82 @@
+"""The benchmark in small: real flights, one attack, our own methods, and the report that is made of the runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks.data import DATA_SETS, DataSet
+from benchmarks.detection import OURS, Run, auroc, measured, recall_at_rate, record, recorded
+from benchmarks.detection_report import TARGETS, write_report
+from benchmarks.plans import PLANS, Case, Plan, case
+from lazaretto.attacks.catalogue import ATTACKS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def flights() -> DataSet:
+    return dataclasses.replace(DATA_SETS["flights"](None), batch=900, trusted=400)
+
+
+def _case(truth: list[bool], cover: list[bool]) -> Case:
+    nothing = pl.DataFrame()
+    return Case(nothing, nothing, np.array(truth), np.array(cover), nothing)
+
+
+def test_recall_counts_poisons_above_all_but_a_percent_of_the_clean_and_covers_as_neither() -> None:
+    clean = np.arange(100.0)
+    found = _case([False] * 100 + [True, True, False], [False] * 102 + [True])
+    assert recall_at_rate(np.concatenate([clean, [200.0, 50.0, 300.0]]), found) == 0.5
+    assert recall_at_rate(np.concatenate([clean, [np.nan, 50.0, 300.0]]), found) == 0.5
+    assert auroc(np.concatenate([clean, [200.0, 150.0, -1.0]]), found) == 1.0
+
+
+def test_a_case_is_planted_once_and_read_again_as_it_was(flights: DataSet, tmp_path: Path) -> None:
+    first, again = (case(flights, "trigger_outside", 104, tmp_path) for _ in range(2))
+    assert first.batch.equals(again.batch)
+    assert np.array_equal(first.truth, again.truth)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert first.truth.sum() == 9
+    ids = [set(part["flight_id"]) for part in (first.trusted, first.batch, first.rest)]
+    assert not (ids[0] & ids[1])
+    assert not (ids[0] & ids[2])
+    assert not (ids[1] & ids[2])
+
+
+def test_a_run_is_measured_recorded_and_reported(flights: DataSet, tmp_path: Path) -> None:
+    runs = list(measured(flights, "trigger_outside", 104, ["Lazaretto"], tmp_path))
+    assert runs[0].recall_at_rate is not None
+    assert runs[0].recall_at_rate >= 0.8
+    assert set(runs[0].detectors) >= {"trigger", "margin", "copies"}
+    record(runs[0], tmp_path / "runs.jsonl")
+    assert list(recorded(tmp_path / "runs.jsonl").values()) == runs
+    text = write_report(runs, tmp_path / "out", "a machine")
+    assert (tmp_path / "out" / "benchmark.md").read_text() == text
+    assert (tmp_path / "out" / "benchmark.svg").stat().st_size > 1_000
+    assert "| flights | two-column trigger, out of range, 1.0% | 9 | 0.99 " in text
+
+
+def test_a_missed_target_is_called_missed() -> None:
+    run = Run("flights", "flood", "flood of copies, 2 %", "batch", "Lazaretto", 0, 10, recall_at_rate=0.5, auroc=0.9)
+    assert "| 1.00 missed |" in write_report([run], None, "a machine")
+
+
+def test_every_plan_is_an_attack_of_the_catalogue_and_has_a_target_or_a_reason() -> None:
+    for name, entries in PLANS.items():
+        assert name in DATA_SETS
+        for entry in entries:
+            attack = entry.split(" ")[0]
+            assert attack in ATTACKS or attack == "foreign"
+            assert entry in TARGETS or attack == "source"
+
+
+def test_a_plan_gives_the_rate_it_names(flights: DataSet) -> None:
+    assert Plan.named("trigger_outside 0.003", flights).rate == 0.003
+    assert Plan.named("trigger_outside", flights).title.endswith("1.0%")
+    assert set(OURS.values()) == {True, False}
