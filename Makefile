@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-detection bench-throughput bench-validate bench-parse bench-gate \
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-throughput bench-validate bench-parse bench-gate \
 	format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -46,8 +46,14 @@ format: $(STAMP) ## let ruff rewrite what it can
 bench: $(STAMP) ## every benchmark in its short form
 	@for name in detection throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
 
-bench-detection bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
+bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
+
+bench-detection: $(PEERS) ## every attack on every data set, beside the peers; hours; DATA=FOLDER with the larger files
+	@$(PY) -m benchmarks.detection $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+bench-data: $(PEERS) ## fetch the data that installs by package name into DATA=FOLDER
+	@$(PY) -m benchmarks.fetch $(or $(DATA),data)
 
 peers: $(PEERS) ## install what the benchmarks compare with, on top of the rest
 
