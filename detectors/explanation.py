@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lazaretto.detector import Scorer, Views
     from lazaretto.detectors.panel import Panel, Scores
 
+_RARE = 0.05
+"""A p-value above this is no reason, unless there is no smaller one."""
 _UNEXPLAINED = "explaining, "
 """Begins the error of a detector that scored but could not explain."""
 
@@ -28,7 +30,7 @@ _UNEXPLAINED = "explaining, "
 def explain(
     panel: Panel, frame: pl.DataFrame, scores: Scores, most: int = 3
 ) -> list[list[tuple[str, float, float, str]]]:
-    """For each record its strongest detectors: (name, score, p-value, sentence), the strongest first.
+    """For each record its strongest detectors, one at least: (name, score, p-value, sentence), the strongest first.
 
     A detector that cannot explain is named in ``scores.faults``, and its sentence says so.
     """
@@ -59,6 +61,8 @@ def explain(
         for row, columns in zip(index.tolist(), order.tolist(), strict=True):
             rank = {panel.names[column]: place for place, column in enumerate(columns)}
             said[row].sort(key=lambda item: rank[item[0]])
+            # A detector that finds nothing rare says nothing true of what is suspicious here.
+            said[row] = [item for place, item in enumerate(said[row]) if place == 0 or item[2] <= _RARE]
     for row in np.flatnonzero(panel.unknown(base)).tolist():
         said[row].insert(0, ("label", 1.0, SMALLEST_P, _stranger(panel, frame[row])))
     return said

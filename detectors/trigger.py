@@ -147,10 +147,9 @@ class TriggerScorer:
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
                 continue
-            if words is not None:
-                name = f"the words {words!r}"
+            shared = "that share what it has there" if words is None else f"that also say {words!r}"
             said.append(
-                f"{name}: of the records that share what it has there, {self.observed[slot, label]:.0f} are labelled "
+                f"{name}: of the records {shared}, {self.observed[slot, label]:.0f} are labelled "
                 f"{self.classes[label]!r}; by their neighbours {self.expected[slot, label]:.0f} would be"
             )
         return said

@@ -67,7 +67,7 @@ def test_clean_flights_are_let_through_and_evidence_names_columns(
     top = np.argsort(-scores.suspicion)[:5]
     part = type(scores)(scores.raw[top], scores.p_values[top], scores.suspicion[top], scores.p_value[top])
     for evidence in explain(panel, frame[top], part):
-        assert len(evidence) == 3
+        assert 1 <= len(evidence) <= 3
         assert any(column in why for column in contract.feature_names for *_, why in evidence)
 
 
