@@ -30,7 +30,7 @@ import polars as pl
 
 from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.machine import machine
-from benchmarks.plans import PLANS, Case, Plan, case
+from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
@@ -217,9 +217,12 @@ def main() -> None:
                     keys = {method: (name, entry, method, seed) for method in methods_of(given.methods)}
                     runs += [done[key] for key in keys.values() if key in done]
                     left = [method for method, key in keys.items() if key not in done]
-                    for run in measured(data, entry, seed, left, given.kept or Path(scratch)):
-                        runs.append(run)
-                        record(run, given.record)
+                    try:
+                        for run in measured(data, entry, seed, left, given.kept or Path(scratch)):
+                            runs.append(run)
+                            record(run, given.record)
+                    except Unplantable as error:
+                        print(f"{name}: {entry}, seed {seed} is left out: {error}")
     from benchmarks.detection_report import write_report
 
     print(write_report(runs, None if given.short else given.out, machine()))

@@ -113,8 +113,12 @@ def _recall_table(runs: Sequence[Run]) -> str:
 
 
 def _overall_table(runs: Sequence[Run]) -> str:
-    """Per method: mean over attacks of the mean recall, the worst attack, and AUROC."""
+    """Per method: mean over attacks of the mean recall, the worst attack, and AUROC.
+
+    Not every method runs on all data, so that only the mean over the attacks on which most of them ran compares them.
+    """
     rows = []
+    shared = _shared(runs)
     for method in _methods(runs):
         means = {key: float(np.mean(r)) for key, mine in _cases(runs).items() if (r := _recalls(mine, method))}
         curves = [run.auroc for run in runs if run.method == method and run.auroc is not None]
@@ -126,11 +130,25 @@ def _overall_table(runs: Sequence[Run]) -> str:
                 method,
                 str(len(means)),
                 f"{np.mean(list(means.values())):.3f}",
+                _mean_over(means, shared),
                 f"{means[worst]:.3f} ({worst[0]}: {worst[1]})",
                 f"{np.mean(curves):.3f} / {min(curves):.3f}",
             ]
         )
-    return _table(["method", "attacks", "mean recall", "worst attack", "AUROC, mean / worst"], rows)
+    return _table(
+        ["method", "attacks", "mean recall", f"on the same {len(shared)}", "worst attack", "AUROC, mean / worst"], rows
+    )
+
+
+def _shared(runs: Sequence[Run]) -> set[tuple[str, str]]:
+    """The attacks on which all methods ran but those that stand aside on some kind of data."""
+    aside = {run.method for run in runs if run.aside}
+    methods = set(_methods(runs)) - aside
+    return {key for key, mine in _cases(runs).items() if all(_recalls(mine, method) for method in methods)}
+
+
+def _mean_over(means: dict[tuple[str, str], float], keys: set[tuple[str, str]]) -> str:
+    return f"{np.mean([means[key] for key in keys]):.3f}" if keys and keys <= set(means) else "-"
 
 
 def _clean_table(runs: Sequence[Run]) -> str:

@@ -90,10 +90,21 @@ class Case:
         return ~(self.truth | self.cover)
 
 
+class Unplantable(Exception):  # noqa: N818  reads as what it is
+    """A batch has too few records of the kind that the attack takes: a class drawn by the seed may be small."""
+
+
 def planted(data: DataSet, plan: Plan, seed: int) -> tuple[Case, Planted]:
-    """Draw, plant, and say how the trigger is stamped."""
+    """Draw, plant, and say how the trigger is stamped.
+
+    Raises:
+        Unplantable: The batch is no ground for it.
+    """
     trusted, batch, rest = data.draw(seed)
-    done = plan.attack.plant(Ground.of(batch, data.contract), plan.rate, seed)
+    try:
+        done = plan.attack.plant(Ground.of(batch, data.contract), plan.rate, seed)
+    except ValueError as error:
+        raise Unplantable(str(error)) from error
     return Case(trusted, done.frame, done.truth, done.cover, rest), done
 
 
