@@ -102,7 +102,7 @@ def _adaptive_blend(ground: Ground, rate: float, seed: int) -> Planted:
 
 
 def _feature_collision(ground: Ground, rate: float, seed: int) -> Planted:
-    """The victims are records of the batch's own kind that the attacker holds back: none of them is in the batch."""
+    """The victims are records of the batch itself: what is measured is whether the poison is found, not its success."""
     images, labels, target = ground.images(), ground.labels(), _target(ground, seed)
     held = np.random.default_rng((seed, 8)).permutation(len(images))[:_SAMPLE]
     surrogate = train_surrogate(images[held], labels[held], classes=len(ground.classes), seed=seed)
