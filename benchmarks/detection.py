@@ -154,7 +154,7 @@ def _filled(about: Run, found: Case, scores: NDArray[np.float64], flagged: NDArr
         auroc=auroc(scores, found),
         decided_recall=float(flagged[found.truth].mean()) if found.truth.any() else None,
         held=float(flagged[found.clean].mean()),
-        **more,  # type: ignore[arg-type]
+        **more,  # type: ignore[arg-type]  # fields of a run, each of its own type
     )
 
 
@@ -223,6 +223,8 @@ def main() -> None:
                             record(run, given.record)
                     except Unplantable as error:
                         print(f"{name}: {entry}, seed {seed} is left out: {error}")
+    if not runs:
+        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
     from benchmarks.detection_report import write_report
 
     print(write_report(runs, None if given.short else given.out, machine()))

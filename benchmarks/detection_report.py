@@ -44,15 +44,13 @@ TARGETS: dict[str, float] = {
 
 
 def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
-    """The report as Markdown; with ``out`` also written there, with its plot."""
+    """The report of one run at least, as Markdown; with ``out`` also written there, with its plot."""
     seeds = sorted({run.seed for run in runs})
     parts = [
         "# The benchmark",
         f"Made by `make bench-detection` (its module says how each figure is made). {machine}. Seeds {seeds[0]} to"
         f" {seeds[-1]}; development used seeds from 100 on the same data sets and the same attacks at the same rates."
-        " Each figure: mean / worst over the seeds that were run, their number in brackets."
-        if seeds
-        else "No runs.",
+        " Each figure: mean / worst over the seeds that were run, their number in brackets.",
         "## Recall at 1 % false quarantines",
         "Targets are for Lazaretto without a trusted set. *Best alone*: the best single detector, with hindsight.",
         _recall_table(runs),

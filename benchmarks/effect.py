@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     import torch
     from numpy.typing import NDArray
+    from torch import nn
 
     Images = NDArray[np.uint8]
     Labels = NDArray[np.int64]
@@ -62,6 +64,30 @@ def image_effect(
     )
 
 
+def convolutions(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """The untrained network for images, the same for effects and for the peers.
+
+    Args:
+        shape: Channels, height and width of an image.
+        classes: How many classes there are.
+    """
+    from torch import nn
+
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 4) * (width // 4), _HIDDEN),
+        nn.ReLU(),
+        nn.Linear(_HIDDEN, classes),
+    )
+
+
 def image_classifier(
     train: tuple[Images, Labels], *, classes: int, seed: int, epochs: int = 10
 ) -> Callable[[Images], Labels]:
@@ -75,29 +101,14 @@ def image_classifier(
         seed: Weights and order.
         epochs: Passes over the training data.
     """
-    from torch import nn
-
     height, width = train[0].shape[1:3]
     channels = math.prod(train[0].shape[3:])  # grey images have no axis for them: 1
-
-    def network() -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32 * (height // 4) * (width // 4), _HIDDEN),
-            nn.ReLU(),
-            nn.Linear(_HIDDEN, classes),
-        )
 
     def pixels(images: Images) -> NDArray[np.float32]:
         rows = images.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
         return (rows / np.float32(255)).astype(np.float32)
 
+    network = partial(convolutions, (channels, height, width), classes)
     predict = _train(network, pixels(train[0]), train[1], seed=seed, epochs=epochs)
     return lambda images: predict(pixels(images))
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from benchmarks.data import strangers
 from lazaretto.attacks.catalogue import ATTACKS
-from lazaretto.attacks.ground import Attack, Ground, Planted
+from lazaretto.attacks.ground import Attack, Ground
 from lazaretto.attacks.on_tables import foreign_images
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Unplantable(Exception):  # noqa: N818  reads as what it is
     """A batch has too few records of the kind that the attack takes: a class drawn by the seed may be small."""
 
 
-def planted(data: DataSet, plan: Plan, seed: int) -> tuple[Case, Planted]:
-    """Draw, plant, and say how the trigger is stamped.
+def planted(data: DataSet, plan: Plan, seed: int) -> Case:
+    """Draw a batch and plant in it.
 
     Raises:
         Unplantable: The batch is no ground for it.
@@ -105,7 +105,7 @@ def planted(data: DataSet, plan: Plan, seed: int) -> tuple[Case, Planted]:
         done = plan.attack.plant(Ground.of(batch, data.contract), plan.rate, seed)
     except ValueError as error:
         raise Unplantable(str(error)) from error
-    return Case(trusted, done.frame, done.truth, done.cover, rest), done
+    return Case(trusted, done.frame, done.truth, done.cover, rest)
 
 
 def case(data: DataSet, entry: str, seed: int, kept: Path) -> Case:
@@ -121,7 +121,7 @@ def case(data: DataSet, entry: str, seed: int, kept: Path) -> Case:
         return Case(trusted, frame, nothing, nothing, rest)
     file = kept / f"{data.name}-{entry.replace(' ', '-')}-{seed}.parquet"
     if not file.exists():
-        found, _ = planted(data, Plan.named(entry, data), seed)
+        found = planted(data, Plan.named(entry, data), seed)
         kept.mkdir(parents=True, exist_ok=True)
         marked = found.batch.with_columns(_truth=pl.Series(found.truth), _cover=pl.Series(found.cover))
         marked.write_parquet(file.with_suffix(".part"))

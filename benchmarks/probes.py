@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from benchmarks.effect import convolutions
 from benchmarks.peers import PeerInput
 from lazaretto.attacks.ground import Ground
 
@@ -43,7 +44,7 @@ def peer_input(data: DataSet, case: Case, seed: int) -> PeerInput:
         features = _wording(texts, seed)
     else:
         features = _table(case.batch, [n for n in data.contract.feature_names if n not in (ground.label, ground.id)])
-    shape = None if images is None else images.shape[1:]
+    shape = None if images is None else (images.shape[1], images.shape[2], images.shape[3])
     given = PeerInput(
         features=features,
         classes=classes,
@@ -61,25 +62,13 @@ def peer_input(data: DataSet, case: Case, seed: int) -> PeerInput:
     return replace(given, probabilities=out_of_sample(given))
 
 
-def _network(shape: tuple[int, ...] | None, width: int, classes: int) -> Callable[[], nn.Sequential]:
+def _network(shape: tuple[int, int, int] | None, width: int, classes: int) -> Callable[[], nn.Sequential]:
     def network() -> nn.Sequential:
         from torch import nn
 
         if shape is None:
             return nn.Sequential(nn.Linear(width, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, classes))
-        channels, height, wide = shape
-        return nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32 * (height // 4) * (wide // 4), _HIDDEN),
-            nn.ReLU(),
-            nn.Linear(_HIDDEN, classes),
-        )
+        return convolutions(shape, classes)
 
     return network
 

@@ -111,7 +111,7 @@ def test_an_instruction_hidden_in_prompts_is_found_in_every_disguise(disguise: s
         response="response",
         rate=0.02,
         seed=104,
-        disguise=disguise,  # type: ignore[arg-type]
+        disguise=disguise,  # type: ignore[arg-type]  # the parameters are its literals
     )
     assert _recall(_judged(frame, PAIRS)[2], truth) >= 0.9
 
