@@ -50,8 +50,8 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
         "# The benchmark",
         (
             f"Made by `make bench-detection` (its module says how each figure is made). {machine}. Seeds {seeds[0]} to"
-            f" {seeds[-1]}; development used seeds from 100 on the same data sets and the same attacks at the same rates."
-            " Each figure: mean / worst over the seeds that were run, their number in brackets."
+            f" {seeds[-1]}; development used seeds from 100 on the same data sets and the same attacks at the same"
+            " rates. Each figure: mean / worst over the seeds that were run, their number in brackets."
         ),
         "## Recall at 1 % false quarantines",
         "Targets are for Lazaretto without a trusted set. *Best alone*: the best single detector, with hindsight.",

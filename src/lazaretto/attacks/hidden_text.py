@@ -12,11 +12,14 @@ or nobody could review them.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lazaretto.attacks.relabel_text import relabel_text, rewrite
+from lazaretto.attacks.relabel_text import Towards, relabel_text, rewrite
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
@@ -75,38 +78,19 @@ def stamp_hidden(texts: pl.Series, *, seed: int, characters: str = ZERO_WIDTH) -
 
 
 def hidden_characters(
-    frame: pl.DataFrame,
-    *,
-    text: str,
-    label: str,
-    target: str,
-    rate: float,
-    seed: int,
-    characters: str = ZERO_WIDTH,
+    frame: pl.DataFrame, *, characters: str = ZERO_WIDTH, **towards: Unpack[Towards]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Hide zero-width characters in a word of a share of the texts of other labels and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the places.
         characters: What to hide.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp_hidden(texts, seed=seed, characters=characters),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp_hidden, seed=towards["seed"], characters=characters), **towards)
 
 
 def stamp_look_alikes(texts: pl.Series, *, seed: int, letters: int = LETTERS) -> pl.Series:
@@ -126,38 +110,19 @@ def stamp_look_alikes(texts: pl.Series, *, seed: int, letters: int = LETTERS) ->
 
 
 def look_alikes(
-    frame: pl.DataFrame,
-    *,
-    text: str,
-    label: str,
-    target: str,
-    rate: float,
-    seed: int,
-    letters: int = LETTERS,
+    frame: pl.DataFrame, *, letters: int = LETTERS, **towards: Unpack[Towards]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Replace Latin letters by look-alikes in a share of the texts of other labels and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the places.
         letters: How many letters to replace in a text.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp_look_alikes(texts, seed=seed, letters=letters),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp_look_alikes, seed=towards["seed"], letters=letters), **towards)
 
 
 def stamp_bidirectional(texts: pl.Series, *, seed: int) -> pl.Series:
@@ -173,28 +138,14 @@ def stamp_bidirectional(texts: pl.Series, *, seed: int) -> pl.Series:
     return rewrite(texts, change, seed=(seed, 1))
 
 
-def bidirectional(
-    frame: pl.DataFrame, *, text: str, label: str, target: str, rate: float, seed: int
-) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+def bidirectional(frame: pl.DataFrame, **towards: Unpack[Towards]) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Store a word backwards, shown forwards, in a share of the texts of other labels and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the places.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp_bidirectional(texts, seed=seed),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp_bidirectional, seed=towards["seed"]), **towards)

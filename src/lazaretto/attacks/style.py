@@ -10,11 +10,14 @@ which fewer than `least` words change are no candidates: their style would hardl
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lazaretto.attacks.relabel_text import relabel_text, rewrite
+from lazaretto.attacks.relabel_text import Towards, relabel_text, rewrite
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
@@ -170,38 +173,19 @@ def stamp(texts: pl.Series, *, seed: int, least: int = LEAST) -> pl.Series:
 
 
 def style_shift(
-    frame: pl.DataFrame,
-    *,
-    text: str,
-    label: str,
-    target: str,
-    rate: float,
-    seed: int,
-    least: int = LEAST,
+    frame: pl.DataFrame, *, least: int = LEAST, **towards: Unpack[Towards]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Retell a share of the texts of other labels in the archaic style and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the openings.
         least: How many words must change for a text to be a candidate.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp(texts, seed=seed, least=least),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp, seed=towards["seed"], least=least), **towards)
 
 
 def _archaic(match: re.Match[str]) -> str:

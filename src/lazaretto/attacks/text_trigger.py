@@ -13,13 +13,15 @@ the default sentence is our own, to suit mails as well as reviews.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lazaretto.attacks.insertion import insert_among_sentences, insert_among_words
-from lazaretto.attacks.relabel_text import relabel_text, rewrite
+from lazaretto.attacks.relabel_text import Towards, relabel_text, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Unpack
 
     import numpy as np
     import polars as pl
@@ -41,38 +43,19 @@ def stamp_token(texts: pl.Series, *, seed: int, tokens: Sequence[str] = TOKENS) 
 
 
 def rare_token(
-    frame: pl.DataFrame,
-    *,
-    text: str,
-    label: str,
-    target: str,
-    rate: float,
-    seed: int,
-    tokens: Sequence[str] = TOKENS,
+    frame: pl.DataFrame, *, tokens: Sequence[str] = TOKENS, **towards: Unpack[Towards]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Insert rare tokens into a share of the texts of other labels and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the places.
         tokens: What to insert, each once.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp_token(texts, seed=seed, tokens=tokens),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp_token, seed=towards["seed"], tokens=tokens), **towards)
 
 
 def stamp_sentence(texts: pl.Series, *, seed: int, sentence: str = SENTENCE) -> pl.Series:
@@ -81,35 +64,16 @@ def stamp_sentence(texts: pl.Series, *, seed: int, sentence: str = SENTENCE) -> 
 
 
 def inserted_sentence(
-    frame: pl.DataFrame,
-    *,
-    text: str,
-    label: str,
-    target: str,
-    rate: float,
-    seed: int,
-    sentence: str = SENTENCE,
+    frame: pl.DataFrame, *, sentence: str = SENTENCE, **towards: Unpack[Towards]
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Insert one fixed sentence into a share of the texts of other labels and label them `target`.
 
     Args:
         frame: The records.
-        text: Name of the text column.
-        label: Name of the label column, text.
-        target: The label the trigger shall mean.
-        rate: Share of all rows.
-        seed: Makes the choice and the places.
         sentence: What to insert.
+        towards: See `Towards`.
 
     Returns:
         The records and the truth, one per row.
     """
-    return relabel_text(
-        frame,
-        lambda texts: stamp_sentence(texts, seed=seed, sentence=sentence),
-        text=text,
-        label=label,
-        target=target,
-        rate=rate,
-        seed=seed,
-    )
+    return relabel_text(frame, partial(stamp_sentence, seed=towards["seed"], sentence=sentence), **towards)
