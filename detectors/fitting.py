@@ -16,6 +16,7 @@ from lazaretto.calibrate import (
     CLEAN,
     EstimatedNull,
     Excess,
+    PerClassNull,
     Tail,
     TrustedNull,
     WideTail,
@@ -24,7 +25,7 @@ from lazaretto.calibrate import (
     fuse,
     weigh,
 )
-from lazaretto.detector import Detector, Views, fit
+from lazaretto.detector import UNKNOWN_LABEL, Detector, Views, fit
 from lazaretto.detectors.panel import (
     DetectorsFailed,
     Fold,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from lazaretto.contract import Contract
+    from lazaretto.contract import Contract, Policy
     from lazaretto.detectors.views.probe import Probe
 
 SAMPLE_ROWS = {"table": 20_000, "image": 10_000}
@@ -106,8 +107,10 @@ def fit_panel(
         keys: The `key_seed` that draws folds and calibration records; by default the seed itself.
 
     Raises:
-        UsageError: If the trusted set is too small for the policy's false-quarantine rate.
+        UsageError: If the trusted set is too small for the policy's false-quarantine rate, or the policy wants classes
+            calibrated by themselves and there is none.
     """
+    require_trusted(contract.policy, given=trusted is not None)
     clock = _Clock()
     keys = seed if keys is None else keys
     everything = sample if trusted is None else pl.concat([sample, trusted])
@@ -117,7 +120,7 @@ def fit_panel(
     labels = encode_labels(everything, label, classes)
     base = Views(record_keys(everything, keys), labels, arrays, names, classes)
     clock.lap("views")
-    drawn = _Drawn.of(base, len(sample), contract.policy.false_quarantine_rate)
+    drawn = _Drawn.of(base, len(sample), contract.policy)
     fitted, which = drawn.fitted, drawn.which
     probe = None
     if len(classes) > 1:
@@ -152,18 +155,26 @@ class _Drawn:
     """(fitted,) whether it is a trusted record."""
     calibration: Views | None
     """Trusted records that no fit sees; None without a trusted set."""
+    fewest: int | None
+    """Calibrating records that a class needs to be calibrated by itself; None where all are calibrated together."""
 
     @classmethod
-    def of(cls, base: Views, batch: int, rate: float) -> _Drawn:
+    def of(cls, base: Views, batch: int, policy: Policy) -> _Drawn:
         """Draw from the batch's records, the first ``batch`` of ``base``, and the trusted records after them."""
         held_out = np.zeros(len(base), dtype=bool)
+        rate = policy.false_quarantine_rate
+        per_class = policy.calibration == "per_class" and len(base.classes) > 0
         if len(base) > batch:
             held_out[batch:] = base.keys[batch:] % np.uint64(_REFERENCE_SHARE) != 0
             _require_enough(int(held_out.sum()), len(base) - batch, rate)
+            if per_class:  # a record without a class calibrates none
+                _require_enough(int((held_out & (base.labels != UNKNOWN_LABEL)).sum()), len(base) - batch, rate)
         fitted = base.take(~held_out)
         folds = _FOLDS if len(fitted) <= _MANY_ROWS else _FOLDS_OF_MANY
         calibration = base.take(held_out) if len(base) > batch else None
-        return cls(fitted, folds, fold_of(fitted.keys, folds), np.flatnonzero(~held_out) >= batch, calibration)
+        is_reference = np.flatnonzero(~held_out) >= batch
+        fewest = _fewest_calibrating(rate) if per_class else None
+        return cls(fitted, folds, fold_of(fitted.keys, folds), is_reference, calibration, fewest)
 
 
 def _fit_folds(
@@ -251,8 +262,14 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
         known = ~panel.unknown(drawn.fitted)
         estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
         return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
-    nulls = [TrustedNull(np.sort(panel.judged(number, calibration).suspicion)) for number in range(len(folds))]
+    nulls = [_null(panel.judged(number, calibration).suspicion, calibration, drawn) for number in range(len(folds))]
     return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))
+
+
+def _null(suspicion: NDArray[np.float64], calibration: Views, drawn: _Drawn) -> TrustedNull | PerClassNull:
+    if drawn.fewest is None:
+        return TrustedNull(np.sort(suspicion))
+    return PerClassNull.of(suspicion, calibration.labels, len(calibration.classes), drawn.fewest)
 
 
 def _able(
@@ -293,8 +310,29 @@ def _recipe(rows: int, seed: int) -> Recipe:
     return Recipe(seed=seed) if rows <= _MANY_ROWS else Recipe(epochs=8, batch=128, checkpoints=4, seed=seed)
 
 
+def require_trusted(policy: Policy, *, given: bool) -> None:
+    """Refuse to calibrate class by class without a trusted set.
+
+    A tail estimated from the batch assumes that less than a tenth of what it is fitted on is poison. Of a whole batch
+    that can be hoped for; of one class a backdoor with a hundredth of the batch is easily a tenth or more.
+
+    Raises:
+        UsageError: The policy wants it, and no trusted set is given.
+    """
+    if policy.calibration == "per_class" and not given:
+        raise UsageError(
+            "policy.calibration is per_class, and there is no trusted set to calibrate each class on",
+            hint="name records known good with 'trusted' in the contract or --trusted, or calibrate together",
+        )
+
+
+def _fewest_calibrating(rate: float) -> int:
+    """Calibrating records from which on a p-value can be as small as the rate."""
+    return int(np.ceil(1 / rate)) - 1
+
+
 def _require_enough(calibration: int, trusted: int, rate: float) -> None:
-    least = int(np.ceil(1 / rate))
+    least = _fewest_calibrating(rate) + 1
     # Which half calibrates follows from the records' content: this many leave enough 999 times in a thousand.
     needed = _REFERENCE_SHARE * (least - 1) + 5 * int(np.ceil(np.sqrt(least)))
     if trusted - calibration < _FEWEST_SCORES:

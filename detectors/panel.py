@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, TrustedNull, consensus, fuse
+from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, PerClassNull, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
 from lazaretto.detectors.views.sample import record_keys
 
@@ -82,6 +82,12 @@ class Fold:
             raise ValueError("the panel is not calibrated")
         return self.fusion.shares(with_consensus(p, self.agreement))
 
+    def p_value(self, suspicion: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(rows,) calibrated p-values of records with these fused scores and labels; NaN before there is a null."""
+        if isinstance(self.null, PerClassNull):
+            return self.null.p_value(suspicion, labels)
+        return np.full(len(suspicion), np.nan) if self.null is None else self.null.p_value(suspicion)
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -116,7 +122,17 @@ class Panel:
     def calibration_records(self) -> int:
         """Held-out trusted records the p-values are counted on; 0 for an estimated null."""
         null = self.folds[0].null
-        return len(null.calibration) if isinstance(null, TrustedNull) else 0
+        everyone = null.everyone if isinstance(null, PerClassNull) else null
+        return len(everyone.calibration) if isinstance(everyone, TrustedNull) else 0
+
+    @property
+    def calibration_groups(self) -> tuple[tuple[tuple[str, ...], int], ...]:
+        """Per group of classes that is calibrated by itself: its classes, and how many records that are."""
+        null = self.folds[0].null
+        if not isinstance(null, PerClassNull):
+            return ()
+        named = [tuple(self.classes[number] for number in group) for group in null.members]
+        return tuple((names, len(group.calibration)) for names, group in zip(named, null.groups, strict=True))
 
     def score(self, frame: pl.DataFrame) -> Scores:
         """Judge canonical records; row i depends on record i and the fitted state alone.
@@ -171,11 +187,9 @@ class Panel:
         unknown = self.unknown(base)
         p[unknown] = SMALLEST_P
         suspicion = fuse(fold.shares(p))
-        if fold.null is None:
-            return Scores(raw, p, suspicion, np.full(len(base), np.nan))
         # Whatever the null: a batch full of unknown labels must not make them usual.
-        null = fold.null.p_value(np.where(unknown, np.inf, suspicion))
-        return Scores(raw, p, suspicion, null)
+        calibrated = fold.p_value(np.where(unknown, np.inf, suspicion), base.labels)
+        return Scores(raw, p, suspicion, calibrated)
 
 
 def fold_of(keys: NDArray[np.uint64], count: int) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.expectations.suite import build_suite
 from lazaretto.parquet import read_parquet, scan_parquet
+from lazaretto.pipelines.compare import compare
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.outcome import Outcome, write_outcome
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lazaretto.detectors.panel import Panel
     from lazaretto.records import Batch
 
-STEPS = ("snapshot", "parse", "validate", "fit", "score", "decide")
+STEPS = ("snapshot", "parse", "validate", "fit", "score", "compare", "decide")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def judge(
     # reads this when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run = _Run(into, contract, options or Options(), on_step, on_rows)
-    _refuse_misspelt(contract, run.options.device)
+    _refuse_misspelt(contract, run.options)
     run.step("snapshot")
     batch = snapshot(paths, contract.dataset, into / "snapshot")
     run.done("snapshot", len(batch.files))
@@ -136,9 +137,13 @@ def judge(
     rate = contract.policy.false_quarantine_rate
     scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
     run.done("score", parsed.arrived)
+    run.step("compare")
+    with _one_order_of_sums():
+        clusters = compare(sound_partitions(parsed, refused), panel, trusted, contract, into)
+    run.done("compare", parsed.arrived)
     run.step("decide")
     found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, found)
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages
@@ -146,11 +151,13 @@ def judge(
     return Judged(into, parsed, contract, summary)
 
 
-def _refuse_misspelt(contract: Contract, device: str) -> None:
+def _refuse_misspelt(contract: Contract, options: Options) -> None:
     """What can be known to be wrong before anything is read."""
+    from lazaretto.detectors.fitting import require_trusted
     from lazaretto.detectors.table import make_detectors
 
-    check_device(device)
+    require_trusted(contract.policy, given=bool(options.trusted) or contract.trusted is not None)
+    check_device(options.device)
     build_suite(contract)
     make_detectors(contract.policy.detectors)
 
@@ -242,8 +249,13 @@ def _fit(
 
 
 def _should_be_classes(contract: Contract, sample: pl.DataFrame) -> bool:
-    """Whether the contract's label is one of a set of things, and the batch has several of them."""
-    if contract.label is None or contract.all_columns[contract.label].type == "integer":
+    """Whether the contract's label is one of a set of things, and the batch has several of them.
+
+    A whole number may be one or not, unless the policy says that it is.
+    """
+    if contract.label is None:
+        return False
+    if contract.all_columns[contract.label].type == "integer" and contract.policy.calibration == "together":
         return False
     return sample[contract.label].drop_nulls().n_unique() > 1
 

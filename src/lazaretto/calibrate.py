@@ -274,6 +274,46 @@ class TrustedNull:
         return np.where(np.isfinite(scores), p, 1.0 / (len(self.calibration) + 1.0))
 
 
+@dataclass(frozen=True)
+class PerClassNull:
+    """Label-conditional conformal p-values: a record is compared with calibration records of its own label alone.
+
+    The Mondrian predictor of Vovk, Gammerman and Shafer (2005, section 4.5), studied by Vovk (2013): the rate holds
+    within every class, where over all classes together an odd class may pay for the others. Departure: classes with
+    fewer than ``fewest`` calibration records, in which no p-value could be small enough for anything to wait, are one
+    group, joined by the smallest of the others until it has as many. The rate holds in such a group as a whole.
+    """
+
+    groups: tuple[TrustedNull, ...]
+    members: tuple[tuple[int, ...], ...]
+    """Per group the classes in it."""
+    everyone: TrustedNull
+    """For records of no class, which are in no group."""
+
+    kind = "trusted"
+
+    @classmethod
+    def of(cls, scores: Floats, labels: NDArray[np.int64], classes: int, fewest: int) -> PerClassNull:
+        """From the calibration records' fused scores and classes, both (records,); a negative class is none."""
+        counts = np.bincount(labels[labels >= 0], minlength=classes)
+        order = np.argsort(counts, kind="stable").tolist()
+        joined = [number for number in order if counts[number] < fewest]
+        alone = order[len(joined) :]
+        while joined and alone and counts[joined].sum() < fewest:
+            joined.append(alone.pop(0))
+        members = [(number,) for number in sorted(alone)] + ([tuple(sorted(joined))] if joined else [])
+        nulls = tuple(TrustedNull(np.sort(scores[np.isin(labels, group)])) for group in members)
+        return cls(nulls, tuple(members), TrustedNull(np.sort(scores)))
+
+    def p_value(self, scores: Floats, labels: NDArray[np.int64]) -> Floats:
+        """(rows,) p-values of records with these scores and classes, each counted in its own group."""
+        p = self.everyone.p_value(scores)
+        for group, null in zip(self.members, self.groups, strict=True):
+            mine = np.isin(labels, group)
+            p[mine] = null.p_value(scores[mine])
+        return p
+
+
 _OFF = 3.0
 """How many times more clean records than the tail says were beyond it in development, at most."""
 
@@ -294,7 +334,7 @@ class EstimatedNull:
         return np.minimum(_OFF * self.tail.p_value(scores), 1.0)
 
 
-Null = TrustedNull | EstimatedNull
+Null = TrustedNull | PerClassNull | EstimatedNull
 
 
 @dataclass

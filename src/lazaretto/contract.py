@@ -132,6 +132,8 @@ class Policy(_Frozen):
     """False discovery rate of the ranked list an analyst reviews."""
     detectors: Detectors = "default"
     probe: Annotated[Literal["auto"], BeforeValidator(_probe)] = "auto"
+    calibration: Literal["together", "per_class"] = "together"
+    """Whether the rate holds over all classes together, or, with a trusted set, within every class."""
     min_records: Annotated[int | None, Field(ge=0)] = None
     """A batch with fewer records is held."""
     max_records: Annotated[int | None, Field(ge=0)] = None

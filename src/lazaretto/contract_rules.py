@@ -21,7 +21,7 @@ Faults = list[tuple[tuple[str | int, ...], str]]
 
 def rule_faults(contract: Contract) -> Faults:
     """Everything in a contract that is sound by itself and does not fit the rest."""
-    rules = (_role_faults, _name_faults, _case_faults, _list_faults, _expectation_faults)
+    rules = (_role_faults, _name_faults, _case_faults, _list_faults, _expectation_faults, _policy_faults)
     return [fault for rule in rules for fault in rule(contract)]
 
 
@@ -94,6 +94,12 @@ def _listed_fault(contract: Contract, key: str, name: str) -> str:
     if key == "groups" and columns[name].type not in _GROUP_TYPES:
         return f"group column {name!r} is of type {columns[name].type}; allowed: {', '.join(_GROUP_TYPES)}"
     return ""
+
+
+def _policy_faults(contract: Contract) -> Faults:
+    if contract.policy.calibration == "per_class" and contract.label is None:
+        return [(("policy", "calibration"), "policy.calibration is 'per_class', and there is no label to be a class")]
+    return []
 
 
 def _expectation_faults(contract: Contract) -> Faults:
