@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.dashboards import shown
@@ -13,13 +15,20 @@ from lazaretto.evidence import Evidence, load_evidence
 from lazaretto.records import ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
 
     from lazaretto.dashboards.judged import JudgedFolder
 
 
 _QUOTED = re.compile(r"'[^']*'")
 """Values stand in quotes in a detector's sentence; a value may read like the name of a column."""
+
+
+_COMPARED = 6
+"""Columns compared with the near records at most."""
+_NEAR_SIDE = 72
 
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32,64}(-\d+)?")
@@ -50,6 +59,19 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Near:
+    """A trusted record near a suspect, or where there was no trusted set one of the batch."""
+
+    record_id: str
+    short_id: str
+    label: str
+    distance: str
+    pictures: tuple[Picture, ...]
+    values: tuple[str, ...]
+    """Of the columns that are compared; empty where the record is no longer there."""
+
+
+@dataclass(frozen=True)
 class Case:
     """One suspect record."""
 
@@ -67,6 +89,11 @@ class Case:
     said: tuple[Said, ...]
     fields: tuple[Field, ...]
     pictures: tuple[Picture, ...]
+    cluster: int | None
+    near: tuple[Near, ...]
+    near_trusted: bool
+    compared: tuple[str, ...]
+    """Columns that a detector named, for comparing with the near records."""
     unseen: str
     """Why there is nothing to show of the record itself; empty where there is."""
 
@@ -83,11 +110,15 @@ def strongest_cases(folder: JudgedFolder, most: int, rate: float, pseudonyms: sh
     top = folder.strongest(most)
     records = folder.records([int(row) for row in top[ROW]] if top.height else [])
     reader = _Reader(folder, pseudonyms)
+    nearest = {row: _nearest(text) for row, text in top.select(ROW, "nearest").iter_rows()} if _has_nearest(top) else {}
+    known = _Known.of(folder, nearest.values())
     cases = []
     for rank, verdict in enumerate(top.iter_rows(named=True), start=1):
         record = records.get(verdict[ROW])
         evidence = _evidence(verdict["evidence"])
         fields, pictures = reader.columns(record, [item.why for item in evidence]) if record else ((), ())
+        compared = tuple(field.name for field in fields if field.driving)[:_COMPARED]
+        near = nearest.get(verdict[ROW], [])
         cases.append(
             Case(
                 rank=rank,
@@ -102,6 +133,10 @@ def strongest_cases(folder: JudgedFolder, most: int, rate: float, pseudonyms: sh
                 said=tuple(_said(item, rate) for item in evidence),
                 fields=fields,
                 pictures=pictures,
+                cluster=folder.clusters.get(verdict[ROW]),
+                near=tuple(reader.near(one, known.record(one), compared, evidence) for one in near),
+                near_trusted=any(one.get("trusted") is True for one in near),
+                compared=compared,
                 unseen=reader.unseen(record),
             )
         )
@@ -135,6 +170,28 @@ class _Reader:
         """A content hash in short: its first twelve digits tell records of one batch apart."""
         whole = self.record_id(value)
         return f"{whole[:12]}…" if _CONTENT_HASH.fullmatch(whole) else whole
+
+    def near(
+        self, one: dict[str, Any], record: dict[str, Any] | None, compared: tuple[str, ...], evidence: list[Evidence]
+    ) -> Near:
+        """A near record, with the columns that are compared."""
+        said, record_id = [item.why for item in evidence], str(one.get("record_id"))
+        shown_there = record is not None and self._contract is not None
+        pictures = [
+            picture(name, record[name], said, _NEAR_SIDE)
+            for name, column in self._columns.items()
+            if record is not None and column.type == "image" and not column.pii and isinstance(record.get(name), bytes)
+        ]
+        distance = one.get("distance")
+        label = self._contract.label if self._contract else None
+        return Near(
+            self.record_id(record_id),
+            self.short_id(record_id),
+            "" if label is None or one.get("label") is None else self._words(label, one["label"]),
+            f"{distance:.3g}" if isinstance(distance, int | float) else "-",
+            tuple(one for one in pictures if one is not None),
+            tuple(self._words(name, record.get(name)) for name in compared) if record and shown_there else (),
+        )
 
     def roles(self, record: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
         if self._contract is None or record is None:
@@ -171,6 +228,38 @@ def _evidence(text: str | None) -> list[Evidence]:
         return load_evidence(text or "[]")
     except (TypeError, ValueError):
         return []
+
+
+class _Known:
+    """The near records themselves, where they are still there."""
+
+    def __init__(self, batch: dict[int, dict[str, Any]], trusted: dict[int, dict[str, Any]]) -> None:
+        self._batch, self._trusted = batch, trusted
+
+    @classmethod
+    def of(cls, folder: JudgedFolder, nearest: Iterable[list[dict[str, Any]]]) -> _Known:
+        rows: dict[bool, set[int]] = {True: set(), False: set()}
+        for one in chain.from_iterable(nearest):
+            if isinstance(one.get("row"), int):
+                rows[one.get("trusted") is True].add(one["row"])
+        found = {trusted: folder.records(sorted(wanted), trusted=trusted) for trusted, wanted in rows.items()}
+        return cls(found[False], found[True])
+
+    def record(self, one: dict[str, Any]) -> dict[str, Any] | None:
+        there = self._trusted if one.get("trusted") is True else self._batch
+        return there.get(one.get("row", -1))
+
+
+def _has_nearest(top: pl.DataFrame) -> bool:
+    return "nearest" in top.columns
+
+
+def _nearest(text: str | None) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _said(item: Evidence, rate: float) -> Said:

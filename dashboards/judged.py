@@ -79,13 +79,28 @@ class JudgedFolder:
         )
         rows = top[ROW].to_list()
         # What an earlier version wrote has no files.
-        wanted = [name for name in ("file", "evidence") if name in evidence.collect_schema()]
+        wanted = [name for name in ("file", "evidence", "nearest") if name in evidence.collect_schema()]
         said = evidence.filter(pl.col(ROW).is_in(rows)).select(ROW, *wanted).collect()
         return top.join(said, on=ROW, how="left", maintain_order="left")
 
-    def records(self, rows: list[int]) -> dict[int, dict[str, Any]]:
-        """The canonical columns of a few records by row number; without those that are no longer there."""
-        parts = sorted((self.path / "canonical").glob("part-*.parquet"))
+    @cached_property
+    def clusters(self) -> dict[int, int]:
+        """Row -> the cluster it is in; nothing where an earlier version judged."""
+        try:
+            found = json.loads((self.path / "clusters.json").read_text(encoding="utf-8"))
+            return {int(row): int(one["id"]) for one in found for row in one["rows"]}
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
+
+    def records(self, rows: list[int], *, trusted: bool = False) -> dict[int, dict[str, Any]]:
+        """The canonical columns of a few records by row number; without those that are no longer there.
+
+        Args:
+            rows: Their ``_row``.
+            trusted: Whether they are trusted records, numbered by themselves.
+        """
+        folder = self.path / "trusted" if trusted else self.path
+        parts = sorted((folder / "canonical").glob("part-*.parquet"))
         if not parts or not rows:
             return {}
         found = scan_parquet(parts).filter(pl.col(ROW).is_in(rows)).collect()

@@ -41,13 +41,14 @@ class Picture:
     caption: str
 
 
-def picture(column: str, data: bytes, sentences: Iterable[str]) -> Picture | None:
+def picture(column: str, data: bytes, sentences: Iterable[str], side: int = _SHOWN_SIDE) -> Picture | None:
     """Decode an image and encode it again; None where it cannot be decoded within the limits.
 
     Args:
         column: The column it is from.
         data: PNG or JPEG bytes from the canonical partition; hostile.
         sentences: What detectors said; regions named in them are outlined.
+        side: Pixels of the longer side as it is shown.
     """
     from PIL import Image
 
@@ -64,7 +65,7 @@ def picture(column: str, data: bytes, sentences: Iterable[str]) -> Picture | Non
     plain.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     target = io.BytesIO()
     plain.save(target, format="PNG")
-    scale = _SHOWN_SIDE / max(width, height)
+    scale = side / max(width, height)
     return Picture(
         uri="data:image/png;base64," + base64.b64encode(target.getvalue()).decode("ascii"),
         width=max(1, round(width * scale)),

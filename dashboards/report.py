@@ -10,7 +10,7 @@ from lazaretto.dashboards import shown
 from lazaretto.dashboards.cases import strongest_cases
 from lazaretto.dashboards.charts import BINS, evidence_length, histogram, share_of
 from lazaretto.dashboards.judged import JudgedFolder
-from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, provenance, ran
+from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, clusters, provenance, ran
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,6 +89,7 @@ def _page(folder: JudgedFolder) -> dict[str, Any]:
         "validation": summary.get("validation") or {},
         "unmet": unmet,
         "met": met,
+        "clusters": clusters(summary) if folder.contract is not None else [],
         "cases": strongest_cases(folder, MOST_CASES, rate, pseudonyms),
         "provenance": provenance(summary),
     }

@@ -153,6 +153,37 @@ def ran(summary: Row, expected: float) -> list[Ran]:
     return sorted(rows, key=lambda row: (not row.failed, bool(row.note), -(row.flagged or 0), row.name))
 
 
+@dataclass(frozen=True)
+class ClusterLine:
+    """One cluster of suspects."""
+
+    id: int
+    records: int
+    driver: str
+    """What drove its records."""
+    rule: tuple[str, ...]
+    """Facts that hold together; empty where none describes it."""
+    matched: int
+    others_matched: int
+    others: int
+
+
+def clusters(summary: Row) -> list[ClusterLine]:
+    """The clusters, as the summary has them; none where an earlier version judged."""
+    return [
+        ClusterLine(
+            id=row["id"],
+            records=row["records"],
+            driver=shown.text(row["led_by"] + (f": {row['token']}" if row["token"] else ""), 120),
+            rule=tuple(shown.text(fact, 160) for fact in row["rule"]),
+            matched=row["matched"],
+            others_matched=row["others_matched"],
+            others=row["others"],
+        )
+        for row in summary.get("clusters") or []
+    ]
+
+
 def checked(results: Sequence[Row]) -> tuple[list[Checked], list[Checked]]:
     """Expectations that are not met, and those that are."""
     rows = [

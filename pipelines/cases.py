@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,12 +15,15 @@ from lazaretto.keys import master_key
 from lazaretto.ledger import open_ledger
 from lazaretto.parquet import scan_parquet
 from lazaretto.pipelines.account import EVIDENCE
+from lazaretto.pipelines.clusters import Cluster, cluster_of, read_clusters
 from lazaretto.pipelines.undecided import cases_by_id
 from lazaretto.quarantine import Identity, Quarantined
 from lazaretto.records import DIGEST, RECORD_ID, ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import ColumnElement
 
     from lazaretto.config import Workspace
@@ -48,6 +51,8 @@ class Case:
     """``open``, ``released`` or ``discarded``."""
     assignee: str | None
     waiting_since: str
+    cluster: int | None = None
+    """The cluster of its batch that the record belongs to; see `Cluster.id`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class CaseFile:
     file: str | None
     """Of an image that came as a file of its own."""
     decisions: tuple[Decision, ...]
+    cluster: Cluster | None = None
+    nearest: tuple[dict[str, Any], ...] = ()
+    """The nearest trusted records, as in ``evidence.parquet``; of the batch itself where there was no trusted set."""
 
 
 def list_cases(
@@ -98,12 +106,13 @@ def list_cases(
         UsageError: The state is none.
         IntegrityViolated: What the ledger says of a case is nothing it was ever given.
     """
-    if state is not None and state not in STATES:
-        raise UsageError(f"{state!r} is no state of a case", hint=f"one of: {', '.join(STATES)}")
-    query = select(CaseRow, BatchRow.ingested_at).join(BatchRow, CaseRow.batch_id == BatchRow.id)
-    query = query.where(*_conditions(dataset, batch, state))
-    if assignee is not None:
-        query = query.where(CaseRow.assignee == assignee)
+    assigned = [] if assignee is None else [CaseRow.assignee == assignee]
+    return listed(workspace, [*conditions(dataset, batch, state), *assigned], limit, offset)
+
+
+def listed(workspace: Workspace, chosen: Sequence[ColumnElement[bool]], limit: int, offset: int = 0) -> list[Case]:
+    """The cases that meet all conditions, the most suspicious first."""
+    query = select(CaseRow, BatchRow.ingested_at).join(BatchRow, CaseRow.batch_id == BatchRow.id).where(*chosen)
     # Against few calibration records many share the smallest p-value; the fused score still tells them apart. What has
     # no number is the most suspicious (nulls are put first by hand: SQLite and PostgreSQL differ).
     strongest = (
@@ -114,12 +123,14 @@ def list_cases(
     )
     query = query.order_by(*strongest, CaseRow.batch_id, CaseRow.row)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
-        return [_case(row, since) for row, since in session.execute(query.limit(limit).offset(offset))]
+        found = [_case(row, since) for row, since in session.execute(query.limit(limit).offset(offset))]
+    places = {name: cluster_of(read_clusters(workspace.batch(name))) for name in {case.batch for case in found}}
+    return [replace(case, cluster=places[case.batch].get(case.row)) for case in found]
 
 
 def count_cases(workspace: Workspace, *, dataset: str | None = None, batch: str | None = None) -> dict[str, int]:
     """How many cases are in each state."""
-    query = select(CaseRow.state, func.count()).where(*_conditions(dataset, batch, None)).group_by(CaseRow.state)
+    query = select(CaseRow.state, func.count()).where(*conditions(dataset, batch, None)).group_by(CaseRow.state)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         found = {state: count for state, count in session.execute(query)}  # noqa: C416  rows are not typed as pairs
     return {state: found.get(state, 0) for state in STATES}
@@ -147,20 +158,26 @@ def show_case(workspace: Workspace, case: str, *, personal: bool = False) -> Cas
     record = quarantined.select([found.row]).drop(ROW, RECORD_ID, DIGEST).row(0, named=True)
     hidden = set() if personal else _personal(workspace, found.dataset, set(record))
     shown = {name: MASKED if name in hidden else value for name, value in record.items()}
-    return CaseFile(found, shown, _file(workspace, found), decisions)
+    file, near = _kept(workspace, found)
+    cluster = next((one for one in read_clusters(workspace.batch(found.batch)) if found.row in one.rows), None)
+    found = replace(found, cluster=None if cluster is None else cluster.id)
+    return CaseFile(found, shown, file, decisions, cluster, near)
 
 
-def _file(workspace: Workspace, case: Case) -> str | None:
-    """The file the record came in, where each record has its own; None too where an earlier version kept none."""
+def _kept(workspace: Workspace, case: Case) -> tuple[str | None, tuple[dict[str, Any], ...]]:
+    """The file the record came in, where each has its own, and the nearest records; earlier versions kept neither."""
     path = workspace.batch(case.batch) / EVIDENCE
     try:
         evidence = scan_parquet(path)
-        if "file" not in evidence.collect_schema():
-            return None
-        found = evidence.filter(pl.col(ROW) == case.row).select("file").collect()
+        wanted = [name for name in ("file", "nearest") if name in evidence.collect_schema()]
+        found = evidence.filter(pl.col(ROW) == case.row).select(wanted).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise IntegrityViolated(f"{path} cannot be read", hint="run lazaretto verify") from error
-    return found["file"][0] if len(found) else None
+    kept = found.row(0, named=True) if len(found) and wanted else {}
+    near = _json_list(kept.get("nearest") or "[]")
+    if near is None or not all(isinstance(one, dict) for one in near):
+        raise IntegrityViolated(f"{path} cannot be read", hint="run lazaretto verify")
+    return kept.get("file"), tuple(near)
 
 
 def open_quarantine(workspace: Workspace, dataset: str, batch: str) -> Quarantined:
@@ -169,7 +186,14 @@ def open_quarantine(workspace: Workspace, dataset: str, batch: str) -> Quarantin
     return Quarantined(workspace.quarantine(dataset, batch), identity, master_key(workspace.keys))
 
 
-def _conditions(dataset: str | None, batch: str | None, state: str | None) -> list[ColumnElement[bool]]:
+def conditions(dataset: str | None, batch: str | None, state: str | None) -> list[ColumnElement[bool]]:
+    """What a case must be.
+
+    Raises:
+        UsageError: The state is none.
+    """
+    if state is not None and state not in STATES:
+        raise UsageError(f"{state!r} is no state of a case", hint=f"one of: {', '.join(STATES)}")
     wanted = ((CaseRow.dataset, dataset), (CaseRow.batch_id, batch), (CaseRow.state, state))
     return [column == value for column, value in wanted if value is not None]
 

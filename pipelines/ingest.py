@@ -20,6 +20,7 @@ from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import derived_key, master_key
 from lazaretto.ledger import discarded, hold_reasons, open_ledger
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
+from lazaretto.pipelines.clusters import CLUSTERS
 from lazaretto.pipelines.device import check_device
 from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
 from lazaretto.pipelines.publish import (
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 STEPS = ("keep", "quarantine", "files", "prepare")
 """Steps between judging and `publish.carry_out`."""
 _NO_FILES: tuple[StoreFile, ...] = ()
-KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html")
+KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html", CLUSTERS)
 """What stays of a judging, in ``state/batches/ID/``."""
 
 

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from lazaretto.errors import LazarettoError
 from lazaretto.evidence import load_evidence
 from lazaretto.parquet import read_parquet, scan_parquet
+from lazaretto.pipelines.clusters import Cluster, write_clusters
+from lazaretto.pipelines.compare import NEAREST_FILE
 from lazaretto.pipelines.readers import Originals
 from lazaretto.policy import Tallies, hold_reasons
 from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
@@ -47,6 +49,7 @@ class Outcome:
     panel: Panel | None
     scored: Scored
     faults: tuple[str, ...]
+    clusters: tuple[Cluster, ...] = ()
 
     @cached_property
     def image_files(self) -> pl.Series | None:
@@ -94,7 +97,7 @@ class _Tally:
 
 
 def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
-    """Write ``verdicts.parquet``, ``evidence.parquet`` and ``rejects.parquet``; return the summary.
+    """Write ``verdicts.parquet``, ``evidence.parquet``, ``rejects.parquet`` and ``clusters.json``; return the summary.
 
     Raises:
         LazarettoError: If the verdicts do not account for every record that arrived.
@@ -117,6 +120,7 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
         raise LazarettoError(
             f"{parsed.arrived} records arrived but {decided.total()} have a verdict; nothing of this batch may be used"
         )
+    write_clusters(outcome.clusters, folder)
     return _summary(outcome, options, tally, {"suspects": suspects, "holds": holds})
 
 
@@ -170,6 +174,9 @@ def _verdicts(
         evidence = read_parquet(outcome.folder / "evidence" / f"part-{window.part:05}.parquet")
     refused = scan_parquet(outcome.folder / "refused.parquet").filter(inside).collect()
     rejects = pl.concat([unparsed, _refused_rows(refused, frame, originals)]).sort(ROW)
+    if evidence is not None:
+        near = scan_parquet(outcome.folder / NEAREST_FILE).filter(inside).collect()
+        evidence = evidence.join(near, on=ROW, how="left", maintain_order="left")
     reasons = rejects.select(
         ROW,
         pl.coalesce("record_id", pl.format("row-{}", ROW)).alias("record_id"),
@@ -202,7 +209,7 @@ def _verdicts(
 def _judged(outcome: Outcome, scores: pl.DataFrame, evidence: pl.DataFrame, holds: tuple[str, ...]) -> pl.DataFrame:
     """Verdicts of the records that were scored."""
     words = [[f"{e.detector}: {e.why}" for e in load_evidence(text)] for text in evidence["evidence"]]
-    said = evidence.select(ROW, "evidence", suspect=pl.lit(value=True)).with_columns(
+    said = evidence.select(ROW, "evidence", "nearest", suspect=pl.lit(value=True)).with_columns(
         reasons=pl.Series(words, dtype=pl.List(pl.String))
     )
     table = scores.join(said, on=ROW, how="left", maintain_order="left").with_columns(
@@ -268,9 +275,11 @@ class _Writers:
         fixed = ["record_id", "decision", "suspicion", "p_value", "q_value", "reasons"]
         self._write("verdicts", verdicts.select(*fixed, *scores))
         chosen = verdicts.filter(pl.col("decision") == "quarantine") if held else verdicts.filter("suspect")
-        text = pl.col("evidence") if "evidence" in chosen.columns else pl.lit(None, pl.String)
-        evidence = text.fill_null("[]").alias("evidence")
-        self._write("evidence", chosen.select(ROW, "record_id", "file", "suspect", evidence))
+        said = [
+            (pl.col(name) if name in chosen.columns else pl.lit(None, pl.String)).fill_null("[]").alias(name)
+            for name in ("evidence", "nearest")
+        ]
+        self._write("evidence", chosen.select(ROW, "record_id", "file", "suspect", *said))
         self._write("rejects", rejects)
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
@@ -304,6 +313,7 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
         "per_source": tally.table("source", rate),
         "per_class": tally.table("class", rate),
         "groups": groups,
+        "clusters": [cluster.brief() for cluster in outcome.clusters],
         "validation": {
             "evaluated": outcome.checked.evaluated,
             "expected": outcome.checked.expected,

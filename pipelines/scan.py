@@ -18,6 +18,7 @@ from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import CheckResult, check
 from lazaretto.expectations.suite import build_suite
 from lazaretto.parquet import read_parquet, scan_parquet
+from lazaretto.pipelines.compare import compare
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.outcome import Outcome, write_outcome
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lazaretto.detectors.panel import Panel
     from lazaretto.records import Batch
 
-STEPS = ("snapshot", "parse", "validate", "fit", "score", "decide")
+STEPS = ("snapshot", "parse", "validate", "fit", "score", "compare", "decide")
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,13 @@ def judge(
     rate = contract.policy.false_quarantine_rate
     scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
     run.done("score", parsed.arrived)
+    run.step("compare")
+    with _one_order_of_sums():
+        clusters = compare(sound_partitions(parsed, refused), panel, trusted, contract, into)
+    run.done("compare", parsed.arrived)
     run.step("decide")
     found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, found)
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lazaretto.dashboards.report import render_report
 from lazaretto.durable import sync_file, sync_folder, writable
 from lazaretto.errors import UsageError
+from lazaretto.pipelines.clusters import CLUSTERS
 from lazaretto.pipelines.scan import Options, judge
 from lazaretto.records import OnRows, OnStep, no_rows, no_step
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
 
 SUMMARY = "summary.json"
-OUTPUTS = ("verdicts.parquet", "report.html", "evidence.parquet", "rejects.parquet", SUMMARY)
+OUTPUTS = ("verdicts.parquet", "report.html", "evidence.parquet", "rejects.parquet", CLUSTERS, SUMMARY)
 """What is left in the folder, in the order it comes there; everything else was needed only on the way."""
 _SCRATCH = ".scan-"
 """Begins the name of a scan's scratch folder; the number of its process comes next."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from textwrap import shorten
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lazaretto import cli_shown
 from lazaretto.cli_workspace import Json, Place
 from lazaretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 review = typer.Typer(help="Decide on what waits in quarantine.", no_args_is_help=True)
 
@@ -25,6 +28,9 @@ def list_(
     dataset: OfDataset = None,
     batch: Annotated[str | None, typer.Option("--batch", "-b", help="Only of this batch.")] = None,
     state: Annotated[str, typer.Option(help="open, released, discarded or all.")] = "open",
+    cluster: Annotated[
+        int | None, typer.Option("--cluster", "-c", min=1, help="Only of this one of the batch.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Most to list.")] = 20,
     workspace: Place = None,
     json_: Json = False,
@@ -32,10 +38,16 @@ def list_(
     """List cases, the most suspicious first."""
     from lazaretto.config import find_workspace
     from lazaretto.pipelines.cases import count_cases, list_cases
+    from lazaretto.pipelines.waiting import list_cluster
 
     place = find_workspace(workspace)
     chosen = None if state == "all" else state
-    cases = list_cases(place, dataset=dataset, batch=batch, state=chosen, limit=limit)
+    if cluster is None:
+        cases = list_cases(place, dataset=dataset, batch=batch, state=chosen, limit=limit)
+    elif batch is None:
+        raise UsageError("a cluster is one of a batch", hint="name the batch too: --batch")
+    else:
+        cases = list_cluster(place, batch, cluster, state=chosen, limit=limit)
     if json_:
         cli_shown.print_json([asdict(case) for case in cases])
         return
@@ -49,14 +61,44 @@ def list_(
             case.record_id[:24],
             "" if case.p_value is None else f"{case.p_value:.3g}",
             case.assignee or "",
+            case.cluster or "",
             _why(case),
         )
         for case in cases
     ]
     waiting = "case waits" if total["open"] == 1 else "cases wait"
     title = f"{total['open']:,} {waiting}; the first {len(cases)}" if state == "open" else f"{len(cases)} cases"
-    cli_shown.show_table(title, ("case", "record", "p", "for", "why"), rows)
+    cli_shown.show_table(title, ("case", "record", "p", "for", "cluster", "why"), rows)
     cli_shown.print_lines("", f"next: lazaretto review show {cases[0].id}")
+    if any(case.cluster for case in cases):
+        cli_shown.print_lines("the clusters, each with a rule that describes it: lazaretto review clusters")
+
+
+@review.command()
+def clusters(
+    dataset: OfDataset = None,
+    batch: Annotated[str | None, typer.Option("--batch", "-b", help="Only of this batch.")] = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """List the clusters of what waits, each with a rule that describes it."""
+    from lazaretto.config import find_workspace
+    from lazaretto.pipelines.waiting import list_clusters
+
+    found = list_clusters(find_workspace(workspace), dataset=dataset, batch=batch)
+    if json_:
+        cli_shown.print_json([asdict(one) for one in found])
+        return
+    if not found:
+        cli_shown.print_lines("nothing that waits belongs together")
+        return
+    for place, one in enumerate(found):
+        if not place or found[place - 1].batch != one.batch:
+            cli_shown.print_lines("", f"{one.dataset}, batch {one.batch}")
+        cli_shown.print_lines(f"  {one.cluster.id}: {cli_shown.counted(one.open, 'case')} by {one.cluster.driver}")
+        cli_shown.print_lines(f"     {one.cluster.says}")
+    first = found[0]
+    cli_shown.print_lines("", f"next: lazaretto review list --batch {first.batch} --cluster {first.cluster.id}")
 
 
 @review.command()
@@ -85,6 +127,8 @@ def show(
         "why:",
         *(f"  {reason}" for reason in one.reasons),
         "",
+        *((f"cluster {found.cluster.id}:", f"  {found.cluster.says}", "") if found.cluster else ()),
+        *_near(found.nearest),
         "record:",
         *(f"  {name}: {value}" for name, value in record.items()),
         *(["", "decisions:"] if found.decisions else []),
@@ -192,6 +236,20 @@ def verify(
 def _one_of(cases: list[str] | None, batch: str | None) -> None:
     if bool(cases) == bool(batch):
         raise UsageError("name either cases or one --batch", hint="lazaretto review list shows the ids of cases")
+
+
+def _near(nearest: Sequence[dict[str, Any]]) -> list[str]:
+    """The nearest records, to compare with."""
+    if not nearest:
+        return []
+    kind = "trusted records" if nearest[0].get("trusted") else "records of the batch that are no suspects"
+    said = [
+        f"  {one.get('record_id')}"
+        + (f", labelled {one['label']!r}" if one.get("label") is not None else "")
+        + f", at distance {one.get('distance')}"
+        for one in nearest
+    ]
+    return [f"nearest {kind}:", *said, ""]
 
 
 def _why(case: Any) -> str:  # noqa: ANN401  a Case, imported late

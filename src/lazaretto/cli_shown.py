@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lazaretto.records import OnRows, OnStep
 
 
+_CLUSTERS = 3
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that does not break long paths or guess at colours in values."""
     from rich.console import Console
@@ -128,6 +131,8 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
             f"  source [bold]{_escaped(row['name'])}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
             f"more than chance (p = {row['p_value']:.1g})"
         )
+    for cluster in (summary.get("clusters") or [])[:_CLUSTERS]:
+        shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
     if summary["ignored_columns"]:
         shown.print(
             f"  not in the contract, neither judged nor stored: {_escaped(', '.join(summary['ignored_columns']))}"
