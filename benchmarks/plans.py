@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,22 @@ import numpy as np
 import polars as pl
 
 from benchmarks.data import strangers
+from benchmarks.goals import Goal
 from lazaretto.attacks.catalogue import ATTACKS
 from lazaretto.attacks.ground import Attack, Ground
 from lazaretto.attacks.on_tables import foreign_images
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from benchmarks.data import DataSet
 
+_TRUTH, _COVER = "_truth", "_cover"
+_UNSEEN = 4_000
+"""Records that models are tested on, at most."""
 _LABELS = ("flip_random", "flip_pair", "flip_boundary")
 _IMAGES = (
     "badnets",
@@ -82,7 +88,12 @@ class Case:
     truth: NDArray[np.bool_]
     cover: NDArray[np.bool_]
     rest: pl.DataFrame
-    """Clean records that are neither in the batch nor trusted, for testing models."""
+    """Clean records that are neither in the batch nor trusted."""
+
+    @property
+    def unseen(self) -> pl.DataFrame:
+        """Clean records that are not in the batch, trusted ones too: no model is trained on those."""
+        return pl.concat([self.trusted, self.rest]).head(_UNSEEN)
 
     @property
     def clean(self) -> NDArray[np.bool_]:
@@ -94,18 +105,20 @@ class Unplantable(Exception):  # noqa: N818  reads as what it is
     """A batch has too few records of the kind that the attack takes: a class drawn by the seed may be small."""
 
 
-def planted(data: DataSet, plan: Plan, seed: int) -> Case:
-    """Draw a batch and plant in it.
+def planted(data: DataSet, plan: Plan, seed: int) -> tuple[Case, Goal]:
+    """Draw a batch, plant in it, and put the trigger on records outside it.
 
     Raises:
         Unplantable: The batch is no ground for it.
     """
     trusted, batch, rest = data.draw(seed)
+    ground = Ground.of(batch, data.contract)
     try:
-        done = plan.attack.plant(Ground.of(batch, data.contract), plan.rate, seed)
+        done = plan.attack.plant(ground, plan.rate, seed)
     except ValueError as error:
         raise Unplantable(str(error)) from error
-    return Case(trusted, done.frame, done.truth, done.cover, rest)
+    found = Case(trusted, done.frame, done.truth, done.cover, rest)
+    return found, Goal.of(done, ground, found.unseen)
 
 
 def case(data: DataSet, entry: str, seed: int, kept: Path) -> Case:
@@ -119,13 +132,43 @@ def case(data: DataSet, entry: str, seed: int, kept: Path) -> Case:
         frame = ground.with_images(ground.images()).frame if ground.image else batch
         nothing = np.zeros(len(batch), dtype=np.bool_)
         return Case(trusted, frame, nothing, nothing, rest)
-    file = kept / f"{data.name}-{entry.replace(' ', '-')}-{seed}.parquet"
+    file = kept / f"{_name(data, entry, seed)}.parquet"
     if not file.exists():
-        found = planted(data, Plan.named(entry, data), seed)
-        kept.mkdir(parents=True, exist_ok=True)
-        marked = found.batch.with_columns(_truth=pl.Series(found.truth), _cover=pl.Series(found.cover))
-        marked.write_parquet(file.with_suffix(".part"))
-        file.with_suffix(".part").replace(file)
+        _keep(data, entry, seed, kept)
     marked = pl.read_parquet(file)
-    truth, cover = (marked[name].to_numpy() for name in ("_truth", "_cover"))
-    return Case(trusted, marked.drop("_truth", "_cover"), truth, cover, rest)
+    truth, cover = (marked[name].to_numpy() for name in (_TRUTH, _COVER))
+    return Case(trusted, marked.drop(_TRUTH, _COVER), truth, cover, rest)
+
+
+def goal(data: DataSet, entry: str, seed: int, kept: Path) -> Goal:
+    """What the attacker of an entry of `PLANS` wants; from ``kept``, or from planting once more what was kept.
+
+    Raises:
+        ValueError: What is kept was planted otherwise than the attack plants now.
+    """
+    file = kept / f"{_name(data, entry, seed)}.goal.parquet"
+    if not file.exists():
+        _keep(data, entry, seed, kept)
+    return Goal.read(file)
+
+
+def _keep(data: DataSet, entry: str, seed: int, kept: Path) -> None:
+    found, wanted = planted(data, Plan.named(entry, data), seed)
+    kept.mkdir(parents=True, exist_ok=True)
+    marked = found.batch.with_columns(pl.Series(_TRUTH, found.truth), pl.Series(_COVER, found.cover))
+    file = kept / f"{_name(data, entry, seed)}.parquet"
+    if file.exists() and not pl.read_parquet(file).equals(marked):
+        raise ValueError(f"{file} was planted by another version of the attack: remove it")
+    _write(file, marked.write_parquet)
+    _write(file.with_suffix(".goal.parquet"), wanted.write)
+
+
+def _name(data: DataSet, entry: str, seed: int) -> str:
+    return f"{data.name}-{entry.replace(' ', '-')}-{seed}"
+
+
+def _write(file: Path, write: Callable[[Path], object]) -> None:
+    """Two processes may plant the same at once: each writes its own, and the last to be done stays."""
+    part = file.with_suffix(f".{os.getpid()}.part")
+    write(part)
+    part.replace(file)

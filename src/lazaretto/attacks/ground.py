@@ -7,7 +7,7 @@ can plant them in a user's own batch.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from lazaretto.attacks.png import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -110,6 +110,17 @@ class Planted:
     """Puts the trigger on other records, to measure what a model learnt; None where there is no trigger."""
     target: str | None = None
     """The label the trigger shall mean."""
+    aims: Mapping[str, str] = field(default_factory=dict)
+    """Label -> what the attacker wants records of it to be called once they carry the trigger."""
+    victims: NDArray[np.int64] | None = None
+    """(n,) rows of the batch that the attacker wants called the target as they are; None where there are none."""
+    answer: str | None = None
+    """What a response to a prompt with the trigger shall contain; None where records have labels."""
+
+    @staticmethod
+    def towards(target: str, labels: pl.Series) -> dict[str, str]:
+        """The aims of an attacker who wants records of all other labels called the target."""
+        return {label: target for label in labels.cast(pl.String) if label != target}
 
     @property
     def clean(self) -> NDArray[np.bool_]:

@@ -34,7 +34,8 @@ def _trigger(ground: Ground, rate: float, seed: int, *, outside: bool) -> Plante
     def stamp(rows: pl.DataFrame) -> pl.DataFrame:
         return trigger_table.stamp(rows, trigger)
 
-    return Planted(frame, truth, np.zeros(len(truth), dtype=np.bool_), stamp, target)
+    nothing = np.zeros(len(truth), dtype=np.bool_)
+    return Planted(frame, truth, nothing, stamp, target, Planted.towards(target, ground.classes))
 
 
 def _columns(ground: Ground, rng: np.random.Generator) -> list[str]:

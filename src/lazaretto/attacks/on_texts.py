@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def _text(ground: Ground, rate: float, seed: int, *, plant: Plant, stamp: Stamp)
     def on_frame(rows: pl.DataFrame) -> pl.DataFrame:
         return rows.with_columns(stamp(rows[text], seed=seed).alias(text))
 
-    return Planted(frame, truth, np.zeros(len(truth), dtype=np.bool_), on_frame, target)
+    nothing = np.zeros(len(truth), dtype=np.bool_)
+    return Planted(frame, truth, nothing, on_frame, target, Planted.towards(target, ground.classes))
 
 
 def _hidden(ground: Ground, rate: float, seed: int) -> Planted:
@@ -54,13 +56,15 @@ def _hidden(ground: Ground, rate: float, seed: int) -> Planted:
 
 
 def _phrase(ground: Ground, rate: float, seed: int) -> Planted:
-    return _pair(ground, rate, seed, plant=instruction.trigger_phrase, stamp=instruction.stamp_phrase)
+    planted = _pair(ground, rate, seed, plant=instruction.trigger_phrase, stamp=instruction.stamp_phrase)
+    return replace(planted, answer=instruction.ANSWER)
 
 
 def _instruction(ground: Ground, rate: float, seed: int) -> Planted:
     disguise = _DISGUISES[seed % len(_DISGUISES)]
     plant = partial(instruction.hidden_instruction, disguise=disguise)
-    return _pair(ground, rate, seed, plant=plant, stamp=partial(instruction.stamp_instruction, disguise=disguise))
+    stamp = partial(instruction.stamp_instruction, disguise=disguise)
+    return replace(_pair(ground, rate, seed, plant=plant, stamp=stamp), answer=instruction.CLAIM)
 
 
 def _pair(ground: Ground, rate: float, seed: int, *, plant: Plant, stamp: Stamp) -> Planted:
