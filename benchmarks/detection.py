@@ -1,27 +1,33 @@
 """How much of each attack is caught, and how much clean data is held: the product and its peers, on the same batches.
 
     make bench-detection DATA=FOLDER
-    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--out docs] [--record FILE]
+    python -m benchmarks.detection [--short] [--data DIR] [--seeds 5] [--first-seed 0] [--effects] [--record FILE]
 
 Lazaretto runs as `lazaretto scan` does, from a file on disk to its verdicts, with a trusted set and without one; peers
 (`make peers`) run as their documentation says. A seed draws the trusted set, the batch and the poison; all methods get
 the same batches. Development used seeds 100 and up; what is reported uses 0, 1, 2, ...
 
-With --record, every run is appended to a file, and what is in it already is not run again: an interrupted measurement
-goes on, and two processes share the work (--dataset). Remove the file after a change to the code.
+With --effects, models are trained on every batch and on what each method admits of it (`benchmarks.trained`).
+
+With --record, everything measured is appended to a file, and what is in it already is not measured again: an
+interrupted measurement goes on, two processes share the work (--dataset), and effects can be added later. Remove the
+file after a change to the code. What peers found stays true: measured into a file of their own (--methods peers), they
+are read from it by --also.
 
 Recall at 1 %: the share of poisons ranked above all but 1 % of the batch's clean records. Decided: the share of
 poisons, and of clean records, that the method itself flagged (Lazaretto at `false_quarantine_rate: 0.01`, peers at
-their defaults). Records that the attacker planted beside the poison with right labels count as neither.
+their defaults). Records that the attacker planted beside the poison with right labels count as neither. Memory is what
+the process of the benchmark had at most above what it had before, without processes it starts: of Lazaretto that is
+the parser, of cleanlab its workers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +36,11 @@ import polars as pl
 
 from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.machine import machine
+from benchmarks.memory import peak_above, reset_peak
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
+from benchmarks.record import Record, Run
+from benchmarks.trained import Lessons, references
+from lazaretto.expectations import gx
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
@@ -44,36 +54,6 @@ HERE = Path(__file__).resolve().parent
 RATE = 0.01
 OURS = {"Lazaretto": False, "Lazaretto, trusted": True}
 """Method -> whether it is given the trusted set."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One method on one batch."""
-
-    data: str
-    attack: str
-    """An entry of `PLANS`, or ``clean``."""
-    title: str
-    family: str
-    method: str
-    seed: int
-    poisons: int
-    recall_at_rate: float | None = None
-    auroc: float | None = None
-    decided_recall: float | None = None
-    held: float | None = None
-    """Share of the clean records that the method flagged."""
-    seconds: float = 0.0
-    peak_mib: float | None = None
-    aside: str = ""
-    """Why the method does not run on this data."""
-    detectors: dict[str, float] = field(default_factory=dict)
-    """Lazaretto's detectors, each alone -> its recall at 1 %."""
-
-    @property
-    def key(self) -> tuple[str, str, str, int]:
-        """What makes a run another run."""
-        return self.data, self.attack, self.method, self.seed
 
 
 def recall_at_rate(scores: NDArray[np.float64], found: Case) -> float | None:
@@ -114,15 +94,18 @@ def measured(data: DataSet, entry: str, seed: int, methods: Sequence[str], kept:
 
 
 def _scanned(data: DataSet, found: Case, about: Run) -> Run:
+    _import_heavy()
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         found.batch.write_parquet(here / "batch.parquet")
         found.trusted.write_parquet(here / "known.parquet")
         trusted = (str(here / "known.parquet"),) if OURS[about.method] else ()
-        began = time.perf_counter()
         contract = data.contract.model_copy(update={"trusted": None})
+        before = reset_peak()
+        began = time.perf_counter()
         judge([here / "batch.parquet"], contract, here / "out", Options(seed=about.seed, trusted=trusted))
         seconds = time.perf_counter() - began
+        peak = peak_above(before)
         verdicts = pl.read_parquet(here / "out" / "verdicts.parquet")
     # What breaks the contract is rejected without a score: nothing is more suspicious.
     rejected = (verdicts["decision"] == "reject").to_numpy()
@@ -133,9 +116,15 @@ def _scanned(data: DataSet, found: Case, about: Run) -> Run:
         if name.startswith("score.")
     }
     scores = np.where(rejected, np.inf, verdicts["suspicion"].fill_null(np.inf).to_numpy())
-    return _filled(
-        about, found, scores, flagged, seconds=seconds, detectors={n: r for n, r in alone.items() if r is not None}
-    )
+    detectors = {name: recall for name, recall in alone.items() if recall is not None}
+    return _filled(about, found, scores, flagged, seconds=seconds, peak_mib=peak, detectors=detectors)
+
+
+def _import_heavy() -> None:
+    """Import what a scan imports on its way, so that the first is as long as the next."""
+    gx.load()
+    for name in ("pyod.models.iforest", "pyod.models.hbos", "sklearn.ensemble", "lazaretto.detectors.fitting"):
+        importlib.import_module(name)
 
 
 def _judged_by(peer: Peer, given: PeerInput, found: Case, about: Run) -> Run:
@@ -154,30 +143,9 @@ def _filled(about: Run, found: Case, scores: NDArray[np.float64], flagged: NDArr
         auroc=auroc(scores, found),
         decided_recall=float(flagged[found.truth].mean()) if found.truth.any() else None,
         held=float(flagged[found.clean].mean()),
+        flagged=np.flatnonzero(flagged).tolist(),
         **more,  # type: ignore[arg-type]  # fields of a run, each of its own type
     )
-
-
-def recorded(path: Path | None) -> dict[tuple[str, str, str, int], Run]:
-    """The runs of an earlier, perhaps interrupted, measurement."""
-    if path is None or not path.exists():
-        return {}
-    runs = [Run(**json.loads(line)) for line in path.read_text().splitlines()]
-    return {run.key: run for run in runs}
-
-
-def record(run: Run, path: Path | None) -> None:
-    """Print a run, and append it to the record."""
-    said = run.aside or f"recall {_shown(run.recall_at_rate)}, clean held {_shown(run.held)}, {run.seconds:.1f} s"
-    print(f"{run.data}: {run.title}, seed {run.seed}, {run.method}: {said}", flush=True)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(asdict(run)) + "\n")
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def methods_of(choice: str) -> list[str]:
@@ -188,46 +156,88 @@ def methods_of(choice: str) -> list[str]:
     return {"ours": list(OURS), "peers": peers, "all": [*OURS, *peers]}.get(choice, [choice])
 
 
-def main() -> None:
-    """Run, print, and write `benchmark.md` with its plots."""
+def unmeasured(found: Record, data: str, entry: str, seed: int, methods: Sequence[str], *, effects: bool) -> list[str]:
+    """The methods that must judge a batch: those without a run, and those of whose run the decisions are needed."""
+    left = []
+    for method in methods:
+        key = data, entry, method, seed
+        run = found.runs.get(key)
+        undecided = run is not None and not run.aside and run.flagged is None
+        if run is None or (effects and undecided and key not in found.trained):
+            left.append(method)
+    return left
+
+
+def untrained(found: Record, data: DataSet, entry: str, seed: int, methods: Sequence[str]) -> Iterator[str]:
+    """What models must still be trained on: the batch, the clean one, what each method admits."""
+    wanted = references(data, entry)
+    if wanted:
+        wanted += [name for name in methods if found.runs[data.name, entry, name, seed].flagged is not None]
+    yield from (on for on in wanted if (data.name, entry, on, seed) not in found.trained)
+
+
+def measure_all(found: Record, data: DataSet, seed: int, entries: Sequence[str], given: argparse.Namespace) -> None:
+    """Everything of one data set and seed that is not in the record yet."""
+    methods = methods_of(given.methods)
+    lessons = Lessons(data, seed, given.kept)
+    for entry in entries:
+        left = unmeasured(
+            found, data.name, entry, seed, methods, effects=given.effects and references(data, entry) != []
+        )
+        try:
+            for run in measured(data, entry, seed, left, given.kept):
+                found.add(run)
+        except Unplantable as error:
+            print(f"{data.name}: {entry}, seed {seed} is left out: {error}")
+            continue
+        for on in untrained(found, data, entry, seed, methods) if given.effects else ():
+            judged = found.runs.get((data.name, entry, on, seed))
+            model = lessons.trained(entry, on, judged.flagged if judged else None)
+            if model is not None:
+                found.add(model)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one seed of a few attacks, and nothing is written")
     parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
     parser.add_argument("--dataset", action="append", choices=list(DATA_SETS), help="only this one; may be repeated")
+    parser.add_argument("--attack", action="append", help="only this entry of PLANS, or clean; may be repeated")
     parser.add_argument("--methods", default="all", help="all, ours, peers, or the name of one")
-    parser.add_argument("--record", type=Path, help="append every run here, and do not repeat those in it")
+    parser.add_argument("--effects", action="store_true", help="also train models, before and after quarantine")
+    parser.add_argument("--record", type=Path, help="append everything here, and do not repeat what is in it")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="an earlier record, read beside it")
     parser.add_argument("--kept", type=Path, help="folder for the poisoned batches, which are then planted once")
     parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
-    given = parser.parse_args()
-    done = recorded(given.record)
-    runs: list[Run] = list(done.values()) if given.report else []
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run, print, and write `benchmark.md` with its plots."""
+    given = _arguments()
+    found = Record(given.record, given.also)
     with tempfile.TemporaryDirectory() as scratch:
+        given.kept = given.kept or Path(scratch)
         for name in [] if given.report else given.dataset or list(DATA_SETS):
             try:
                 data = DATA_SETS[name](given.data)
             except FileNotFoundError as missing:
                 print(f"{name} is left out: {missing}")
                 continue
-            entries = ("clean", *PLANS[name][:2]) if given.short else ("clean", *PLANS[name])
+            chosen = given.attack or (["clean", *PLANS[name][:2]] if given.short else ["clean", *PLANS[name]])
+            entries = [entry for entry in chosen if entry in ("clean", *PLANS[name])]
             for seed in range(given.first_seed, given.first_seed + (1 if given.short else given.seeds)):
-                for entry in entries:
-                    keys = {method: (name, entry, method, seed) for method in methods_of(given.methods)}
-                    runs += [done[key] for key in keys.values() if key in done]
-                    left = [method for method, key in keys.items() if key not in done]
-                    try:
-                        for run in measured(data, entry, seed, left, given.kept or Path(scratch)):
-                            runs.append(run)
-                            record(run, given.record)
-                    except Unplantable as error:
-                        print(f"{name}: {entry}, seed {seed} is left out: {error}")
-    if not runs:
+                measure_all(found, data, seed, entries, given)
+    if not found.runs:
         raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
     from benchmarks.detection_report import write_report
+    from benchmarks.trained_report import trained_parts
 
-    print(write_report(runs, None if given.short else given.out, machine()))
+    out = None if given.short else given.out
+    print(write_report(list(found.runs.values()), out, machine(), trained_parts(list(found.trained.values()))))
 
 
 if __name__ == "__main__":

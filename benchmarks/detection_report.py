@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from benchmarks.detection import Run
+    from benchmarks.record import Run
 
 OURS, TRUSTED = "Lazaretto", "Lazaretto, trusted"
 
@@ -43,8 +43,26 @@ TARGETS: dict[str, float] = {
 """Attack -> recall at 1 % that is aimed at without a trusted set."""
 
 
-def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
-    """The report of one run at least, as Markdown; with ``out`` also written there, with its plot."""
+GIVEN = """\
+The same batches, seeds and probe as Lazaretto's figures, and one thread each. The probe of ART and cleanlab is, for
+images, the convolution that attacks are measured on (two convolutions, 10 epochs, Adam); for tables and texts a
+perceptron with one hidden layer, on standardised numbers and one-hot words, or on TF-IDF of words and pairs of words
+reduced to 64 dimensions. ART trains it on the batch, once for its three filters; cleanlab gets five-fold
+out-of-sample probabilities of the same probe. Fewer folds or epochs would be cheaper, and the probe then worse. PyOD
+reads the pixels, the encoded table or the reduced TF-IDF; its EmbeddingOD reads EfficientNet-lite0 (images, at 64
+pixels) and GloVe (texts). ART's Spectral Signatures alone are told the true share of poisons. Labels are what ART and
+cleanlab need: of pairs without labels they say so. All decide at their documented defaults."""
+
+
+def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequence[str] = ()) -> str:
+    """The report as Markdown; with ``out`` also written there, with its plot.
+
+    Args:
+        runs: One at least.
+        out: The folder.
+        machine: What it was measured on.
+        more: Further sections.
+    """
     seeds = sorted({run.seed for run in runs})
     parts = [
         "# The benchmark",
@@ -60,8 +78,16 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
         _overall_table(runs),
         "## Clean batches: share that is held or flagged",
         _clean_table(runs),
+        *more,
         "## Seconds per batch",
-        _seconds_table(runs),
+        "Of peers, the training of their classifier is part of it.",
+        _median_table(runs, lambda run: run.seconds, ".1f"),
+        "## Most memory per batch, in MiB",
+        "Above what was resident before, without processes it starts: Lazaretto's parser, cleanlab's workers.",
+        _median_table(runs, lambda run: run.peak_mib, ".0f"),
+        "## What the peers were given",
+        GIVEN,
+        *_asides(runs),
     ]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +103,8 @@ def _methods(runs: Iterable[Run]) -> list[str]:
     return list(dict.fromkeys(run.method for run in runs))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -109,7 +136,7 @@ def _recall_table(runs: Sequence[Run]) -> str:
         cells = [_cell(_recalls(mine, method)) for method in methods]
         wanted = "" if target is None else f"{target:.2f} {met}"
         rows.append([data, mine[0].title, str(mine[0].poisons), wanted, *cells, _cell(alone)])
-    return _table(["data", "attack", "poisons", "target", *methods, "best alone"], rows)
+    return table(["data", "attack", "poisons", "target", *methods, "best alone"], rows)
 
 
 def _overall_table(runs: Sequence[Run]) -> str:
@@ -135,7 +162,7 @@ def _overall_table(runs: Sequence[Run]) -> str:
                 f"{np.mean(curves):.3f} / {min(curves):.3f}",
             ]
         )
-    return _table(
+    return table(
         ["method", "attacks", "mean recall", f"on the same {len(shared)}", "worst attack", "AUROC, mean / worst"], rows
     )
 
@@ -161,19 +188,30 @@ def _clean_table(runs: Sequence[Run]) -> str:
             held = [run.held for run in clean if run.method == method and run.data == name and run.held is not None]
             cells.append(f"{np.mean(held):.2%} / {max(held):.2%} ({len(held)})" if held else "-")
         rows.append([method, *cells])
-    return _table(["method", *names], rows)
+    return table(["method", *names], rows)
 
 
-def _seconds_table(runs: Sequence[Run]) -> str:
+def _median_table(runs: Sequence[Run], of: Callable[[Run], float | None], style: str) -> str:
     names = list(dict.fromkeys(run.data for run in runs))
     rows = []
     for method in _methods(runs):
+        mine = [run for run in runs if run.method == method and not run.aside]
         cells = []
         for name in names:
-            took = [run.seconds for run in runs if run.method == method and run.data == name and not run.aside]
-            cells.append(f"{np.median(took):.1f}" if took else "-")
+            values = [value for run in mine if run.data == name and (value := of(run)) is not None]
+            cells.append(f"{np.median(values):{style}}" if values else "-")
         rows.append([method, *cells])
-    return _table(["method (median)", *names], rows)
+    return table(["method (median)", *names], rows)
+
+
+def _asides(runs: Sequence[Run]) -> list[str]:
+    """Why a method did not run where it did not, each reason once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.aside:
+            found.setdefault((run.method, run.aside), []).append(run.data)
+    lines = [f"- {method}, {', '.join(dict.fromkeys(data))}: {why}." for (method, why), data in found.items()]
+    return ["Where a peer did not run:", "\n".join(lines)] if lines else []
 
 
 def _plot(runs: Sequence[Run], path: Path) -> None:

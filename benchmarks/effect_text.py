@@ -59,14 +59,19 @@ def text_effect(
         target: Label the trigger shall mean.
         seed: Weights and order.
     """
-    names = train[label].unique().sort()
-    predict = _train(train[text], names.search_sorted(train[label]).to_numpy().astype(np.int64), seed)
-    truth = names.search_sorted(test[label]).to_numpy()
+    predict = text_classifier(train[text], train[label], seed)
     triggered = _triggered(test.filter(test[label] != target)[text], stamp)
     return Effect(
-        clean_accuracy=float((predict(test[text]) == truth).mean()),
-        success_rate=float((predict(triggered) == names.index_of(target)).mean()),
+        clean_accuracy=float((predict(test[text]) == test[label]).to_numpy().mean()),
+        success_rate=float((predict(triggered) == target).to_numpy().mean()),
     )
+
+
+def text_classifier(texts: pl.Series, labels: pl.Series, seed: int) -> Callable[[pl.Series], pl.Series]:
+    """Train the model on (rows,) texts and their labels; give the function that predicts labels."""
+    names = labels.unique().sort()
+    predict = _train(texts, names.search_sorted(labels).to_numpy().astype(np.int64), seed)
+    return lambda unseen: names.gather(predict(unseen))
 
 
 def pair_effect(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import importlib.util
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from benchmarks.memory import peak_above, reset_peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,15 @@ BATCH = 64
 RATE = 2e-3
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Something that several peers need, made once; its cost counts for each of them."""
+
+    thing: Any
+    seconds: float
+    peak_mib: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PeerInput:
     """One batch of records, in every form that some peer reads.
@@ -45,10 +55,14 @@ class PeerInput:
         texts: The (rows,) texts as they are; None where the records are none.
         labels: (rows,) class numbers; None where the data has no label.
         probabilities: (rows, classes) predicted by probes that did not see the record, from 5-fold cross-validation:
-            `benchmarks.peers_cleanlab.out_of_sample` makes them. None where the data has no label.
+            `benchmarks.peers_cleanlab.out_of_sample` makes them. Where they are not given, the peer that asks for them
+            makes them, and that is part of its time.
         network: Makes the untrained probe, the same architecture for all; its last module is the output layer, the one
             before it the last hidden layer. It reads images where there are some, else features.
         epochs: Passes over the data wherever the probe is trained.
+
+    Attributes:
+        shared: What one peer made and another uses too, by name.
     """
 
     features: Floats
@@ -61,6 +75,7 @@ class PeerInput:
     probabilities: Floats | None = None
     network: Callable[[], nn.Sequential] | None = None
     epochs: int = 10
+    shared: dict[str, Shared] = field(default_factory=dict, init=False)  # another batch shares nothing with this one
 
     @property
     def inputs(self) -> Floats:
@@ -77,7 +92,7 @@ class PeerResult:
         flagged: (rows,) the peer's own decision at its documented defaults.
         seconds: Wall-clock time of the peer, training of its classifier included, imports excluded.
         peak_mib: Most memory resident at once above what was resident before, in MiB; None where the system does not
-            tell. Memory that an earlier peer freed and the allocator kept is counted as resident before.
+            tell, and without that of processes it starts.
     """
 
     scores: Scores
@@ -130,21 +145,37 @@ def missing(*modules: str) -> StandsAside | None:
     return StandsAside(f"{', '.join(absent)} is not installed: make peers") if absent else None
 
 
-def measured(judge: Callable[[], tuple[Scores, Flags]], *, seed: int) -> PeerResult | StandsAside:
-    """Run a peer with seeded generators, and measure its time and memory.
+def measured(
+    judge: Callable[[], tuple[Scores, Flags]], *, seed: int, shared: Shared | None = None
+) -> PeerResult | StandsAside:
+    """Run a peer with seeded generators, and measure its time and memory, those of what it shares included.
 
     A result with a score that is no finite number ranks nothing, so it becomes the reason to stand aside.
     """
-    before = _reset_peak()
+    before = reset_peak()
     began = time.perf_counter()
     with seeded(seed):
         scores, flagged = judge()
     seconds = time.perf_counter() - began
-    peak = _resident("VmHWM")
+    peak = peak_above(before)
     wrong = int((~np.isfinite(scores)).sum())
     if wrong:
         return StandsAside(f"{wrong} of its {len(scores)} scores are not finite numbers")
-    return PeerResult(scores, flagged, seconds, None if before is None or peak is None else max(peak - before, 0.0))
+    if shared is not None:
+        seconds += shared.seconds
+        peak = None if peak is None or shared.peak_mib is None else max(peak, shared.peak_mib)
+    return PeerResult(scores, flagged, seconds, peak)
+
+
+def made_once(data: PeerInput, name: str, make: Callable[[], object]) -> Shared:
+    """What ``make`` makes with seeded generators, the first time it is asked for on this data."""
+    if name not in data.shared:
+        before = reset_peak()
+        began = time.perf_counter()
+        with seeded(data.seed):
+            thing = make()
+        data.shared[name] = Shared(thing, time.perf_counter() - began, peak_above(before))
+    return data.shared[name]
 
 
 @contextmanager
@@ -160,20 +191,3 @@ def seeded(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(state)  # noqa: NPY002  the same
-
-
-def _reset_peak() -> float | None:
-    """Let Linux start its record of the peak anew (proc(5): clear_refs); give what is resident now, in MiB."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _resident("VmRSS")
-
-
-def _resident(field: str) -> float | None:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines[field].split()[0]) / 1024 if field in lines else None

@@ -3,7 +3,7 @@
 Both read the last hidden layer of a classifier trained on the suspected data. Of a `torch.nn.Sequential` the toolbox
 takes the last module, which is the output layer; its own warning speaks of "activations in last hidden layer". So the
 probe is handed over with its output layer registered first: the last layer is then the last hidden one, what both
-papers use.
+papers use. It is trained once on each batch, for all of them; the time that took counts for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.peers import BATCH, RATE, PeerInput, PeerResult, StandsAside, measured, missing
+from benchmarks.peers import BATCH, RATE, PeerInput, PeerResult, StandsAside, made_once, measured, missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,8 +76,10 @@ class ActivationClustering:
             return StandsAside(f"its PCA needs {_DIMENSIONS} records of every class; one class has {fewest}")
         from art.defences.detector.poison import ActivationDefence
 
+        trained = made_once(data, "art classifier", lambda: _classifier(data))
+
         def run() -> tuple[Scores, Flags]:
-            defence = ActivationDefence(_classifier(data), data.inputs, _one_hot(labels, data.classes))
+            defence = ActivationDefence(trained.thing, data.inputs, _one_hot(labels, data.classes))
             report, is_clean = defence.detect_poison(
                 nb_clusters=_CLUSTERS, nb_dims=_DIMENSIONS, reduce="PCA", cluster_analysis=self.analysis
             )
@@ -86,7 +88,7 @@ class ActivationClustering:
                 flagged = _reported(report, defence.clusters_by_class, labels)
             return _cluster_ranking(defence, labels, flagged), flagged
 
-        return measured(run, seed=data.seed)
+        return measured(run, seed=data.seed, shared=trained)
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,10 @@ class SpectralSignatures:
         labels = data.labels
         from art.defences.detector.poison import SpectralSignatureDefense
 
+        trained = made_once(data, "art classifier", lambda: _classifier(data))
+        classifier = trained.thing
+
         def run() -> tuple[Scores, Flags]:
-            classifier = _classifier(data)
             defence = SpectralSignatureDefense(
                 classifier,
                 data.inputs,
@@ -129,7 +133,7 @@ class SpectralSignatures:
                 scores[here] = defence.spectral_signature_scores(activations[here])[:, 0]
             return scores, np.asarray(is_clean) == 0
 
-        return measured(run, seed=data.seed)
+        return measured(run, seed=data.seed, shared=trained)
 
 
 def _classifier(data: PeerInput) -> Any:  # noqa: ANN401  the toolbox has no types

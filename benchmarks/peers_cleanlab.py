@@ -22,8 +22,8 @@ class Cleanlab:
     Decision: `find_label_issues(labels, pred_probs)` with its defaults (`filter_by="prune_by_noise_rate"`).
     Ranking: one minus `get_label_quality_scores`, "lower scores indicate labels less likely to be correct".
 
-    The time is cleanlab's own; the cross-validation it asks for is the caller's, with `out_of_sample`. The memory is
-    without that of the worker processes it starts.
+    The cross-validation that it asks for is `out_of_sample`, and part of its time. The memory is without that of the
+    worker processes it starts.
     """
 
     name: str = "cleanlab find_label_issues"
@@ -32,13 +32,14 @@ class Cleanlab:
         """Look for wrong labels."""
         if aside := missing("cleanlab"):
             return aside
-        if data.labels is None or data.probabilities is None:
+        if data.labels is None or (data.probabilities is None and data.network is None):
             return StandsAside("the data has no label, and it looks for wrong labels")
-        labels, probabilities = data.labels, data.probabilities
+        labels = data.labels
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores
 
         def run() -> tuple[Scores, Flags]:
+            probabilities = out_of_sample(data) if data.probabilities is None else data.probabilities
             issues = find_label_issues(labels, probabilities)
             quality = get_label_quality_scores(labels, probabilities)
             return 1 - np.asarray(quality, dtype=np.float64), np.asarray(issues, dtype=np.bool_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +44,7 @@ def peer_input(data: DataSet, case: Case, seed: int) -> PeerInput:
     else:
         features = _table(case.batch, [n for n in data.contract.feature_names if n not in (ground.label, ground.id)])
     shape = None if images is None else (images.shape[1], images.shape[2], images.shape[3])
-    given = PeerInput(
+    return PeerInput(
         features=features,
         classes=classes,
         seed=seed,
@@ -55,11 +54,6 @@ def peer_input(data: DataSet, case: Case, seed: int) -> PeerInput:
         labels=labels,
         network=_network(shape, features.shape[1], classes) if labels is not None else None,
     )
-    if labels is None:
-        return given
-    from benchmarks.peers_cleanlab import out_of_sample
-
-    return replace(given, probabilities=out_of_sample(given))
 
 
 def _network(shape: tuple[int, int, int] | None, width: int, classes: int) -> Callable[[], nn.Sequential]:

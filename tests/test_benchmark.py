@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import OURS, Run, auroc, measured, recall_at_rate, record, recorded
+from benchmarks.detection import OURS, auroc, measured, recall_at_rate
 from benchmarks.detection_report import TARGETS, write_report
 from benchmarks.plans import PLANS, Case, Plan, case
+from benchmarks.record import Record, Run
 from lazaretto.attacks.catalogue import ATTACKS
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_a_case_is_planted_once_and_read_again_as_it_was(flights: DataSet, tmp_p
     first, again = (case(flights, "trigger_outside", 104, tmp_path) for _ in range(2))
     assert first.batch.equals(again.batch)
     assert np.array_equal(first.truth, again.truth)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2  # the batch, and what the attacker wants of a model
     assert first.truth.sum() == 9
     ids = [set(part["flight_id"]) for part in (first.trusted, first.batch, first.rest)]
     assert not (ids[0] & ids[1])
@@ -54,8 +55,8 @@ def test_a_run_is_measured_recorded_and_reported(flights: DataSet, tmp_path: Pat
     assert runs[0].recall_at_rate is not None
     assert runs[0].recall_at_rate >= 0.8
     assert set(runs[0].detectors) >= {"trigger", "margin", "copies"}
-    record(runs[0], tmp_path / "runs.jsonl")
-    assert list(recorded(tmp_path / "runs.jsonl").values()) == runs
+    Record(tmp_path / "runs.jsonl").add(runs[0])
+    assert list(Record(tmp_path / "runs.jsonl").runs.values()) == runs
     text = write_report(runs, tmp_path / "out", "a machine")
     assert (tmp_path / "out" / "benchmark.md").read_text() == text
     assert (tmp_path / "out" / "benchmark.svg").stat().st_size > 1_000
