@@ -57,8 +57,7 @@ def made_views(rows: int, seed: int) -> Views:
         "neighbour_distances": np.sort(rng.gamma(2.0, size=(rows, 7)), axis=1).astype(np.float32),
         "neighbour_labels": rng.integers(0, len(_CLASSES), (rows, 7)),
         "votes": rng.integers(0, len(_CLASSES), (rows, 7)),
-        "own_distance": rng.gamma(2.0, size=rows).astype(np.float32),
-        "other_distance": rng.gamma(3.0, size=rows).astype(np.float32),
+        "class_distances": rng.gamma(3.0, size=(rows, len(_CLASSES))).astype(np.float32),
     }
     keys = rng.permutation(np.arange(1, rows + 1)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     names = {name: tuple(f"{name}[{i}]" for i in range(a.shape[1])) for name, a in arrays.items() if a.ndim > 1}

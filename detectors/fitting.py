@@ -30,6 +30,7 @@ from lazaretto.detectors.panel import (
     DetectorsFailed,
     Fold,
     Panel,
+    Scores,
     complaint,
     encode_labels,
     enriched,
@@ -77,8 +78,7 @@ _FITTED_VIEWS = {
     "hidden",
     "neighbour_labels",
     "neighbour_distances",
-    "own_distance",
-    "other_distance",
+    "class_distances",
     "logits",
     "gradient_norms",
     "gradients",
@@ -129,11 +129,12 @@ def fit_panel(
     voters = None
     if drawn.is_reference.sum() >= _FEWEST_VOTERS:
         known = fitted.take(drawn.is_reference)
-        voters = Neighbours.of(known["compact"], known.keys, known.labels, _NEIGHBOURS, _INDEXED, device)
+        voters = Neighbours.of(known["compact"], known.keys, known.labels, len(classes), _NEIGHBOURS, _INDEXED, device)
     able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
     folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
     kept = tuple(d for d in able if d.name not in failed)
-    panel = Panel(encoder, probe, classes, label, keys, kept, folds, aside, failed, clock.seconds)
+    withheld = frozenset(name for name, column in contract.all_columns.items() if column.pii)
+    panel = Panel(encoder, probe, classes, label, keys, kept, folds, aside, failed, clock.seconds, withheld)
     crossed = np.full((len(fitted), len(kept)), np.nan)
     for number, views in enumerate(judged):
         crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
@@ -157,6 +158,8 @@ class _Drawn:
     """Trusted records that no fit sees; None without a trusted set."""
     fewest: int | None
     """Calibrating records that a class needs to be calibrated by itself; None where all are calibrated together."""
+    trusted_rows: NDArray[np.int64]
+    """(trusted,) place in the trusted set of those in the fit, then of those that calibrate."""
 
     @classmethod
     def of(cls, base: Views, batch: int, policy: Policy) -> _Drawn:
@@ -174,7 +177,8 @@ class _Drawn:
         calibration = base.take(held_out) if len(base) > batch else None
         is_reference = np.flatnonzero(~held_out) >= batch
         fewest = _fewest_calibrating(rate) if per_class else None
-        return cls(fitted, folds, fold_of(fitted.keys, folds), is_reference, calibration, fewest)
+        rows = np.argsort(held_out[batch:], kind="stable")
+        return cls(fitted, folds, fold_of(fitted.keys, folds), is_reference, calibration, fewest, rows)
 
 
 def _fit_folds(
@@ -186,25 +190,36 @@ def _fit_folds(
     clock: _Clock,
 ) -> tuple[tuple[Fold, ...], list[Views], dict[str, str]]:
     """The fold states without calibration, the views of each fold's own records, and the detectors that failed."""
-    folds, judged, failed = [], [], {}
+    states: list[tuple[Neighbours, dict[str, Scorer]]] = []
+    judged: list[Views] = []
+    failed: dict[str, str] = {}
     fitted = drawn.fitted
     indexed = _INDEXED if len(fitted) <= _MANY_ROWS else _INDEXED // 2
-    for number in range(drawn.folds):
-        outside = fitted.take(drawn.which != number)
-        index = Neighbours.of(outside["compact"], outside.keys, outside.labels, _NEIGHBOURS, indexed, device)
-        clock.lap("neighbours")
-        views = enriched(probe, (index, voters), number, outside)
-        clock.lap("probe views")
-        scorers = {}
-        for detector in able:
+
+    def fit_each(detectors: Sequence[Detector[Any]], partitions: list[Views], scorers: dict[str, Scorer]) -> None:
+        for detector in detectors:
             try:
-                scorers[detector.name] = fit(detector, [views])
+                scorers[detector.name] = fit(detector, partitions)
             except Exception as error:  # noqa: BLE001  one broken detector holds the batch, it must not hide the others
                 failed[detector.name] = complaint(error)
             clock.lap(detector.name)
-        folds.append(Fold(index, voters, scorers))
+
+    for number in range(drawn.folds):
+        outside = fitted.take(drawn.which != number)
+        index = Neighbours.of(
+            outside["compact"], outside.keys, outside.labels, len(outside.classes), _NEIGHBOURS, indexed, device
+        )
+        clock.lap("neighbours")
+        views = enriched(probe, (index, voters), number, outside)
+        clock.lap("probe views")
+        scorers: dict[str, Scorer] = {}
+        fit_each([d for d in able if not getattr(d, "crossed", False)], [views], scorers)
+        states.append((index, scorers))
         judged.append(enriched(probe, (index, voters), number, fitted.take(drawn.which == number)))
-    return tuple(folds), judged, failed
+    for number, (_, scorers) in enumerate(states):
+        others = [views for other, views in enumerate(judged) if other != number]
+        fit_each([d for d in able if getattr(d, "crossed", False)], others, scorers)
+    return tuple(Fold(index, voters, scorers) for index, scorers in states), judged, failed
 
 
 def _able_calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Panel:
@@ -262,8 +277,42 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
         known = ~panel.unknown(drawn.fitted)
         estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
         return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
-    nulls = [_null(panel.judged(number, calibration).suspicion, calibration, drawn) for number in range(len(folds))]
-    return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(folds, nulls, strict=True)))
+    judged = [panel.judged(number, calibration) for number in range(len(folds))]
+    nulls = [_null(scores.suspicion, calibration, drawn) for scores in judged]
+    unvouched = _unvouched(panel, crossed, drawn, judged)
+    folds = [replace(fold, null=null) for fold, null in zip(folds, nulls, strict=True)]
+    return replace(panel, folds=tuple(folds), unvouched=unvouched)
+
+
+def _unvouched(
+    panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn, judged: Sequence[Scores]
+) -> NDArray[np.float64] | None:
+    """(trusted,) p-values of the trusted records as if they were any others: estimated, from the same raw scores.
+
+    None where too few scores are finite to estimate anything.
+
+    Args:
+        panel: The panel, its null not needed.
+        crossed: (fitted, detectors) cross-fitted scores.
+        drawn: What was drawn for what.
+        judged: What each fold says of the calibration records; each is looked up in the fold it would be in.
+    """
+    if drawn.calibration is None:
+        raise ValueError("there is no trusted set")
+    sources = [drawn.which != number for number in range(drawn.folds)]
+    if _silent(crossed, panel.names, sources) or (~panel.unknown(drawn.fitted)).sum() < _FEWEST_SCORES:
+        return None
+    nobody = np.zeros_like(drawn.is_reference)
+    blind = _calibrated(panel, crossed, replace(drawn, is_reference=nobody, calibration=None))
+    which = fold_of(drawn.calibration.keys, drawn.folds)
+    p = np.empty(len(drawn.trusted_rows))
+    fitted, held_out = np.split(drawn.trusted_rows, [drawn.is_reference.sum()])
+    for number, scores in enumerate(judged):
+        mine = drawn.is_reference & (drawn.which == number)
+        p[fitted[mine[drawn.is_reference]]] = blind.fused(number, crossed[mine], drawn.fitted.take(mine)).p_value
+        here = which == number
+        p[held_out[here]] = blind.fused(number, scores.raw[here], drawn.calibration.take(here)).p_value
+    return p
 
 
 def _null(suspicion: NDArray[np.float64], calibration: Views, drawn: _Drawn) -> TrustedNull | PerClassNull:

@@ -25,8 +25,8 @@ class Copies:
     """How many records look exactly the same (Lee et al. 2022, "Deduplicating Training Data", exact substring aside).
 
     A flood of copies weighs as many times as one record does, in training and in every other detector's statistics.
-    Some repetition is natural: the score is minus the logarithm of the share of records that have so many copies, or
-    more, over their number, for what a look weighs grows with it.
+    Some repetition is natural: the score is minus the logarithm of how likely so many copies are of a record that says
+    so much (`lazaretto.detectors.views.looks.Looks.rarity`).
     """
 
     name: str = "copies"
@@ -46,17 +46,21 @@ class Copies:
 
 @dataclass(frozen=True)
 class CopiesScorer:
-    """Reads the (rows,) counts."""
+    """Reads the (rows,) rarity."""
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) ln(copies) - ln(share of records with as many), at least 0."""
-        copies = np.maximum(views["copies"], 1).astype(np.float64)
-        scores: NDArray[np.float64] = np.log(copies) - np.log(views["copies_rarity"])
+        """(rows,) minus the logarithm of the rarity, at least 0."""
+        scores: NDArray[np.float64] = -np.log(views["copies_rarity"])
         return scores
 
     def explain(self, views: Views) -> list[str]:
         """How many there are."""
-        return [f"{count} records of the batch look exactly like it, itself included" for count in views["copies"]]
+        return [
+            f"{count} records of the batch look exactly like it, itself included"
+            if count > 1
+            else "no other record of the batch looks exactly like it"
+            for count in views["copies"]
+        ]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lazaretto.detector import UNKNOWN_LABEL
+from lazaretto.detectors.rows import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,6 @@ class Margin:
     reads: tuple[str, ...] = ("logits",)
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
-    tail: ClassVar[str] = "narrow"
 
     def summarise(self, views: Views) -> Nothing:
         """The probe is the fit."""
@@ -83,35 +83,39 @@ class MarginScorer:
 class KnnLabel:
     """Nearest records of the label against nearest records of any other (deep k-NN, Peri et al. 2020).
 
-    Departure: the log ratio of the two mean distances in place of a vote, which has few values and many ties. The
-    neighbours are found once, in the compact view, and shared with `KnnDistance` and the trigger miner.
+    Departure: the log ratio of the two mean distances in place of a vote, which has few values and many ties. Both get
+    a share of the usual distance added: that a copy exists with another label says no more than that a very near
+    record does. The neighbours are found once, in the compact view, and shared with `KnnDistance` and the trigger miner.
     """
 
     name: str = "knn_label"
-    reads: tuple[str, ...] = ("own_distance", "other_distance", "neighbour_labels")
+    share: float = 0.25
+    limit: int = 10_000
+    reads: tuple[str, ...] = ("class_distances", "neighbour_labels")
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
-    tail: ClassVar[str] = "narrow"
 
-    def summarise(self, views: Views) -> Nothing:
-        """The neighbour index is the fit."""
-        return Nothing(views.classes)
+    def summarise(self, views: Views) -> Rows:
+        """The distances that are usual; the neighbour index is the rest of the fit."""
+        return Rows.of(views, ("class_distances",), self.limit)
 
-    def finish(self, summary: Nothing) -> KnnLabelScorer:
-        """Nothing to compute."""
-        return KnnLabelScorer(summary.classes)
+    def finish(self, summary: Rows) -> KnnLabelScorer:
+        """The share of the usual distance."""
+        return KnnLabelScorer(summary.classes, blur_of(summary.arrays["class_distances"], self.share))
 
 
 @dataclass(frozen=True)
 class KnnLabelScorer:
-    """Compares the (rows,) distances to records of the label and of the other labels."""
+    """Compares the (rows, classes) distances to records of the label and of the other labels."""
 
     classes: tuple[str, ...]
+    blur: float
+    """Added to every distance."""
 
     def score(self, views: Views) -> NDArray[np.float64]:
         """(rows,) log of distance to the label's records over distance to others; NaN for an unknown label."""
-        own, other = views["own_distance"].astype(np.float64), views["other_distance"].astype(np.float64)
-        return np.where(views.labels == UNKNOWN_LABEL, np.nan, np.log((own + 1e-9) / (other + 1e-9)))
+        scores = nearness(views["class_distances"], np.maximum(views.labels, 0), self.blur)
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, scores)
 
     def explain(self, views: Views) -> list[str]:
         """How many of how many neighbours say what."""
@@ -128,3 +132,22 @@ class KnnLabelScorer:
 
 def _label(classes: tuple[str, ...], index: int) -> str:
     return "unknown" if index == UNKNOWN_LABEL else repr(classes[index])
+
+
+def blur_of(distances: NDArray[np.float32], share: float) -> float:
+    """What is added to all distances: a share of how far the nearest records usually are.
+
+    Args:
+        distances: (rows, classes) mean distances to the nearest few records of every class.
+        share: Of the median over the rows of the smallest.
+    """
+    return (share * float(np.median(distances.min(axis=1))) if distances.size else 0.0) + 1e-9
+
+
+def nearness(distances: NDArray[np.float32], labels: NDArray[np.int64], blur: float) -> NDArray[np.float64]:
+    """(rows,) log of the distance to the label's records over the distance to those of the nearest other label."""
+    blurred = distances.astype(np.float64) + blur
+    rows = np.arange(len(labels))
+    own = blurred[rows, labels]
+    blurred[rows, labels] = np.inf
+    return np.asarray(np.log(own / blurred.min(axis=1)), dtype=np.float64)

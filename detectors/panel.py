@@ -107,6 +107,10 @@ class Panel:
     """Detector -> the error it raised; a batch with any is held."""
     seconds: Mapping[str, float]
     """Detector or stage -> seconds spent fitting."""
+    withheld: frozenset[str] = frozenset()
+    """Columns of personal data, whose values no explanation may say."""
+    unvouched: NDArray[np.float64] | None = None
+    """(trusted,) estimated p-values of the trusted records as if nobody vouched for them; None without a trusted set."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -183,6 +187,11 @@ class Panel:
             raise DetectorsFailed(found)
         if faults is not None:
             faults.update(found)
+        return self.fused(number, raw, base)
+
+    def fused(self, number: int, raw: NDArray[np.float64], base: Views) -> Scores:
+        """What fold ``number`` makes of the detectors' scores (rows, detectors) of these records."""
+        fold = self.folds[number]
         p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
         unknown = self.unknown(base)
         p[unknown] = SMALLEST_P
@@ -211,9 +220,9 @@ def enriched(probe: Probe | None, near: tuple[Neighbours, Neighbours | None], nu
     neighbours, voters = near
     # Without labels there is no probe; its hidden view is then the compact view, so that spectral detectors still run.
     seen = probe.views(number, views["features"], views.labels) if probe else {"hidden": views["compact"]}
-    found = neighbours.views(views["compact"], views.keys, views.labels)
+    found = neighbours.views(views["compact"], views.keys)
     if voters is not None:
-        found["votes"] = voters.views(views["compact"], views.keys, views.labels)["neighbour_labels"]
+        found["votes"] = voters.views(views["compact"], views.keys)["neighbour_labels"]
     return views.with_arrays({**seen, **found})
 
 

@@ -15,6 +15,7 @@ from lazaretto.detectors.outliers import Histogram, IsolationForest
 from lazaretto.detectors.responses import ResponseMiner
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
+from lazaretto.detectors.wrong_label import WrongLabel
 from lazaretto.errors import ContractError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "knn_distance": KnnDistance,
     "margin": Margin,
     "knn_label": KnnLabel,
+    "wrong_label": WrongLabel,
     "mahalanobis": Mahalanobis,
     "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),

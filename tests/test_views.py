@@ -46,14 +46,14 @@ def test_neighbours_equal_a_plain_search(labels: int) -> None:
     rng = np.random.default_rng(0)
     points, keys = rng.normal(size=(300, 6)).astype(np.float32), np.arange(300, dtype=np.uint64)
     classes = rng.integers(0, labels, 300)
-    seen = Neighbours.of(points, keys, classes, 7, 300, CPU).views(points[:40], keys[:40], classes[:40])
+    seen = Neighbours.of(points, keys, classes, labels, 7, 300, CPU).views(points[:40], keys[:40])
     apart = np.linalg.norm(points[:40, None] - points[None], axis=2)
     apart[np.arange(40), np.arange(40)] = np.inf
     order = np.argsort(apart, axis=1)[:, :7]
     np.testing.assert_allclose(seen["neighbour_distances"], np.take_along_axis(apart, order, axis=1), atol=1e-3)
     np.testing.assert_array_equal(np.sort(seen["neighbour_labels"]), np.sort(classes[order]))
     own = [np.sort(apart[i, classes == classes[i]])[:5].mean() for i in range(40)]
-    np.testing.assert_allclose(seen["own_distance"], own, atol=1e-3)
+    np.testing.assert_allclose(seen["class_distances"][np.arange(40), classes[:40]], own, atol=1e-3)
 
 
 def _trained() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -61,8 +61,8 @@ class Encoder:
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
-        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) share of the
-            records that have so many copies, or more.
+        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
+            how likely so many are of a record that says so much.
         characters: (rows, 7) oddities of the characters of all text columns, where there is one.
         prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
             records are prompt and response pairs.
@@ -77,6 +77,8 @@ class Encoder:
     pair: tuple[str, str] | None
     """Prompt and response column."""
     known: Looks
+    usual: Mapping[str, Looks]
+    """Plain column -> how many records of the fit have each of its values."""
     axes: NDArray[np.float32] | None
     """(d, 64) principal axes for the compact view; None where the features are as small already."""
     device: torch.device
@@ -109,7 +111,7 @@ class Encoder:
             else:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
-        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), None, device)
+        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), {}, None, device)
         return draft._finished(frame, words, seed)
 
     def _finished(
@@ -117,7 +119,8 @@ class Encoder:
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
         read = replace(self._read(frame), words=words)
-        done = replace(self, known=Looks.of(self._looks(read)))
+        done = replace(self, usual={name: Looks.of(_hashed(frame[name])) for name in self.plain})
+        done = replace(done, known=Looks.of(looks := done._looks(read), done._information(read, looks)))
         features = done.features(read)
         if features.shape[1] > _COMPACT:
             from sklearn.utils.extmath import randomized_svd
@@ -153,8 +156,8 @@ class Encoder:
             "compact": compact,
             "raw": features,
             "shape": compact,
-            "copies": (copies := self.known.copies(self._looks(read))),
-            "copies_rarity": self.known.rarity(copies),
+            "copies": (copies := self.known.copies(looks := self._looks(read))),
+            "copies_rarity": self.known.rarity(copies, self._information(read, looks)),
         }
         names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
         names["shape"] = names["compact"]
@@ -218,6 +221,15 @@ class Encoder:
             looks = looks * _ODD + looks_of(pixels)
         return looks
 
+    def _information(self, read: _Read, looks: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """(rows,) minus the log of the chance that a record's plain values meet, each as frequent as it is elsewhere."""
+        copies = self.known.copies(looks) if len(self.known.known) else _counted(looks)
+        said = np.zeros(len(looks))
+        for name, usual in self.usual.items():
+            elsewhere = usual.copies(_hashed(read.frame[name])) - copies + 1
+            said += np.log(max(int(usual.counts.sum()), 1) / np.maximum(elsewhere, 1))
+        return said
+
     def _feature_names(self) -> tuple[str, ...]:
         names = [name for column in self.columns.values() for name in column.names]
         names += [name for texts in self.texts.values() for name in texts.names]
@@ -261,6 +273,16 @@ def _clock(name: str, values: pl.Series) -> dict[str, pl.Series]:
     """A timestamp as three numbers: seconds since 1970, second of the day, day of the week."""
     seconds = values.dt.epoch("s")
     return {f"{name} date": seconds, f"{name} time": seconds % 86_400, f"{name} weekday": values.dt.weekday()}
+
+
+def _hashed(values: pl.Series) -> NDArray[np.uint64]:
+    return values.hash(0).to_numpy()
+
+
+def _counted(looks: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """(rows,) how many of the looks are the same."""
+    _, inverse, counts = np.unique(looks, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse], dtype=np.int64)
 
 
 def _vectors(values: pl.Series) -> NDArray[np.float64]:

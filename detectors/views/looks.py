@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_NEAR = 0.05
+_LEAST_NEAR = 100
+"""Looks of like information that say how usual repetition is: this share of all, and at least so many."""
+
+
 @dataclass(frozen=True)
 class Looks:
     """The looks of the fitted records, each once, and how many have it.
@@ -23,20 +28,33 @@ class Looks:
     known: NDArray[np.uint64]
     """(looks,) ascending."""
     counts: NDArray[np.int64]
+    information: NDArray[np.float64]
+    """(looks,) ascending: how much each look says, in nats."""
+    repeated: NDArray[np.int64]
+    """(looks + 1,) how many of so many looks that say least are repeated."""
 
     @classmethod
-    def of(cls, looks: NDArray[np.uint64]) -> Looks:
-        """Count (rows,) looks."""
-        return cls(*np.unique(looks, return_counts=True))
+    def of(cls, looks: NDArray[np.uint64], information: NDArray[np.float64] | None = None) -> Looks:
+        """Count (rows,) looks, each of which says so much; the same for all where nothing is given."""
+        known, first, counts = np.unique(looks, return_index=True, return_counts=True)
+        said = np.zeros(len(known)) if information is None else information[first]
+        order = np.argsort(said, kind="stable")
+        return cls(known, counts, said[order], np.concatenate([[0], np.cumsum(counts[order] > 1)]))
 
-    def rarity(self, copies: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(rows,) share of the fitted records that have as many copies, or more; 1 where nothing was counted."""
-        if not len(self.known):
+    def rarity(self, copies: NDArray[np.int64], information: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows,) about how likely so many copies are of a look that says so much; 1 where there is no copy.
+
+        Records that say little are alike by chance: an empty form, a mail of no known word. How often looks of like
+        information are repeated at all says how usual that is, and twice as many copies are half as likely.
+        """
+        looks = len(self.known)
+        if not looks:
             return np.ones(len(copies))
-        ordered = np.sort(self.counts)
-        below = np.concatenate([[0], np.cumsum(ordered)])[np.searchsorted(ordered, copies, side="left")]
-        total = int(ordered.sum())
-        return np.asarray(np.maximum(total - below, 1) / total, dtype=np.float64)
+        low, high = (np.searchsorted(self.information, information, side=side) for side in ("left", "right"))  # type: ignore[call-overload]  # both sides
+        half = max(_LEAST_NEAR, round(_NEAR * looks)) // 2
+        low, high = np.maximum(np.minimum(low, (low + high) // 2 - half), 0), np.minimum(high + half, looks)
+        usual = np.maximum(self.repeated[high] - self.repeated[low], 1) / (high - low)
+        return np.where(copies > 1, np.minimum(2.0 * usual / np.maximum(copies, 1), 1.0), 1.0)
 
     def copies(self, looks: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(rows,) how many fitted records look so; 1 for a look that none of them has."""

@@ -128,17 +128,33 @@ class KnownTail:
         return np.where(np.isfinite(scores), np.maximum(p, SMALLEST_P), SMALLEST_P)
 
 
+_ONE_IN = 1e-3
+"""p-value that even odds of being poison count as: about how often a clean record has them."""
+
+
+@dataclass(frozen=True)
+class OddsTail:
+    """Of scores that are the natural logarithm of the odds that a record is poison: nothing is fitted."""
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) a thousandth over the odds, at most 1; not finite gives the smallest."""
+        p = _ONE_IN * np.exp(-np.clip(scores, -100.0, 100.0))
+        return np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
+
+
 def fitted_tail(scores: Floats, kind: str) -> HasTail:
     """The tail of scores that may hold poison, or, of kind ``clean``, of trusted records' scores.
 
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with flipped labels; ``log`` where scores grow like minus the logarithm of a tail; ``known`` where they are
+            with flipped labels; ``odds`` where they are the logarithm of odds; ``log`` where scores grow like minus the logarithm of a tail; ``known`` where they are
             just that; ``wide`` for all else.
     """
     if kind == "known":
         return KnownTail()
+    if kind == "odds":
+        return OddsTail()
     if kind == "clean":
         return Tail.fit(scores, CLEAN)
     if kind == "narrow":

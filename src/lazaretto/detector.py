@@ -93,7 +93,8 @@ class Detector(Protocol[S]):
     """hygiene, outlier, label, representation, gradient or trigger."""
     needs_label: ClassVar[bool]
     # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.calibrate.fitted_tail` its scores get
-    # where there is no trusted set; ``wide`` where it says nothing.
+    # where there is no trusted set; ``wide`` where it says nothing. And ``crossed: ClassVar[bool]``: it is fitted on
+    # what the probe and the neighbours say of records they have not seen.
 
     @property
     def name(self) -> str:
