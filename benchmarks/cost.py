@@ -15,6 +15,7 @@ scaled to the time the stage took, for two workers score at once.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 import time
@@ -176,31 +177,39 @@ def measure(rows: int, folder: Path | None) -> Cost:
         scan_files([str(here / "warming.parquet")], contract, here / "warm", Options(seed=SEED))
         watch.seconds.clear()
         before = reset_peak()
-        began = time.perf_counter()
+        began, busy_before = time.perf_counter(), processor_seconds()
         summary = scan_files(
             [str(here / "batch.parquet")], contract, here / "out", Options(seed=SEED), on_step=watch.step
         )
-        ended = time.perf_counter()
+        ended, worked = time.perf_counter(), processor_seconds() - busy_before
         peak = peak_above(before)
     stages = {str(stage["name"]): float(stage["seconds"]) for stage in summary["stages"]}
     fit = dict(watch.fitted.seconds)
     score = watch.of("score")
     busy = max(sum(score.values()) / stages["score"], 1.0)
-    began_training = time.perf_counter()
+    began_training, busy_before = time.perf_counter(), processor_seconds()
     train = ground.images(), ground.labels()
     image_classifier(train, classes=len(ground.classes), seed=SEED, epochs=MOST_EPOCHS)
     return Cost(
         data=named,
         rows=rows,
         seconds=ended - began,
+        worked=worked,
         stages={**stages, "report": ended - watch.report_began},
         fit=fit,
         score={name: seconds / busy for name, seconds in score.items()},
         training=time.perf_counter() - began_training,
+        training_worked=processor_seconds() - busy_before,
         probe_epoch=fit.get("probe", 0.0) / max(watch.probe_epochs, 1),
         peak_mib=peak,
         detectors=tuple(watch.fitted.names),
     )
+
+
+def processor_seconds() -> float:
+    """What this process and those it started and that have ended have used of all cores."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def main() -> None:

@@ -237,7 +237,7 @@ def main() -> None:
     from benchmarks.trained_report import trained_parts
 
     out = None if given.short else given.out
-    print(write_report(list(found.runs.values()), out, machine(), trained_parts(list(found.trained.values()))))
+    print(write_report(list(found.runs.values()), out, machine(), trained_parts(list(found.trained.values()), out)))
 
 
 if __name__ == "__main__":

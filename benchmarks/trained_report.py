@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.detection_report import table
+from benchmarks.detection_report import OURS, TRUSTED, table
 from benchmarks.trained import CLEAN, POISONED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from benchmarks.record import Trained
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_SUCCESS, MOST_COST = 2.0, 0.3
 """Points by which, after quarantine, attacks may succeed more and models be right less than on the clean batch."""
+_PLOT = "benchmark_effects.svg"
 _SURE = 2
 """Standard errors that a mean must be away from a target for the verdict to be no matter of chance."""
 
@@ -36,13 +38,17 @@ points below its. *As before* where the attack did not do more than that without
 error over seeds; a verdict within two of them, or from one seed alone, is marked ~."""
 
 
-def trained_parts(trained: Sequence[Trained]) -> list[str]:
-    """The sections of the report; none where no model was trained."""
+def trained_parts(trained: Sequence[Trained], out: Path | None = None) -> list[str]:
+    """The sections of the report, with ``out`` with a plot written there; none where no model was trained."""
     if not trained:
         return []
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _plot(trained, out / _PLOT)
     return [
         "## Before and after quarantine",
         SAID,
+        *([] if out is None else [f"![Attack success of models trained before and after quarantine]({_PLOT})"]),
         "### Attack success, in percent",
         _success_table(trained),
         "### Accuracy on clean records, in points against the clean batch's model",
@@ -175,3 +181,37 @@ def _cost_of_seeds(trained: Sequence[Trained], method: str) -> str:
             by_seed.setdefault(seed, []).append(values[seed] - clean[seed])
     gains = [float(np.mean(values)) for _, values in sorted(by_seed.items())]
     return f"{_points(gains)} {_verdict([-gain for gain in gains], MOST_COST)}" if gains else "-"
+
+
+def _plot(trained: Sequence[Trained], path: Path) -> None:
+    """Mean attack success of the models trained on the clean batch, on what arrived, and on what Lazaretto admits."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "lazaretto"
+    cases = [mine for mine in _cases(trained).values() if any(model.success is not None for model in mine)]
+    looks = {
+        POISONED: ("x", "#444444", "as it arrived"),
+        CLEAN: ("|", "#444444", "clean batch"),
+        OURS: ("o", "#b3261e", f"after {OURS}"),
+        TRUSTED: ("o", "#2256c7", f"after {TRUSTED}"),
+    }
+    figure, axes = plt.subplots(figsize=(9, 0.32 * len(cases) + 1.5), layout="constrained")
+    for on, (mark, colour, label) in looks.items():
+        means = [
+            (float(np.mean(values)), row)
+            for row, mine in enumerate(cases)
+            if (values := list(_values(mine, on, "success").values()))
+        ]
+        places, rows = [mean for mean, _ in means], [row for _, row in means]
+        axes.plot(places, rows, mark, color=colour, alpha=0.8, label=label, markersize=8 if mark == "|" else 6)
+    axes.set_yticks(range(len(cases)), [f"{mine[0].data}: {mine[0].title}" for mine in cases])
+    axes.set_xlim(-2, 102)
+    axes.invert_yaxis()
+    axes.set_xlabel("attack success in percent, mean over seeds")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -159,6 +159,14 @@ def test_an_attack_that_never_worked_is_no_success_of_the_quarantine() -> None:
     assert trained_parts([]) == []
 
 
+def test_the_plot_of_the_effects_lies_beside_the_report(tmp_path: Path) -> None:
+    text = "\n".join(
+        trained_parts([_model(on, success=0.4) for on in (CLEAN, POISONED, "Lazaretto")], tmp_path / "out")
+    )
+    assert "](benchmark_effects.svg)" in text
+    assert (tmp_path / "out" / "benchmark_effects.svg").stat().st_size > 1_000
+
+
 def test_memory_counts_from_what_there_was_before() -> None:
     before = reset_peak()
     if before is None:
@@ -173,9 +181,9 @@ def test_memory_counts_from_what_there_was_before() -> None:
 def test_the_cost_says_whether_its_target_is_met_and_where_the_time_goes(tmp_path: Path) -> None:
     stages = {"snapshot": 0.1, "parse": 1.0, "validate": 0.2, "fit": 5.0, "score": 2.0, "decide": 0.3, "report": 0.4}
     fit, score = {"views": 1.0, "hbos": 2.0}, {"views": 0.5}
-    cost = Cost("images", 600, 9.0, stages, fit, score, 3.0, 0.1, None, ("hbos",))
+    cost = Cost("images", 600, 9.0, 12.0, stages, fit, score, 3.0, 4.0, 0.1, None, ("hbos",))
     text = write_cost(cost, tmp_path, "a machine")
-    assert "**missed**; the scan costs 15.0 epochs" in text
+    assert "**missed**. The scan takes as long as 15.0 epochs" in text
     assert "| detector `hbos` | 2.00 | 0.00 | 22.2% |" in text
     assert "| other | 2.00 | 1.50 | 38.9% |" in text
     assert (tmp_path / "cost.svg").stat().st_size > 1_000
