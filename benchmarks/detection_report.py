@@ -44,14 +44,14 @@ TARGETS: dict[str, float] = {
 
 
 GIVEN = """\
-The same batches, seeds and probe as Lazaretto's figures, and one thread each. The probe of ART and cleanlab is, for
-images, the convolution that attacks are measured on (two convolutions, 10 epochs, Adam); for tables and texts a
-perceptron with one hidden layer, on standardised numbers and one-hot words, or on TF-IDF of words and pairs of words
-reduced to 64 dimensions. ART trains it on the batch, once for its three filters; cleanlab gets five-fold
-out-of-sample probabilities of the same probe. Fewer folds or epochs would be cheaper, and the probe then worse. PyOD
-reads the pixels, the encoded table or the reduced TF-IDF; its EmbeddingOD reads EfficientNet-lite0 (images, at 64
-pixels) and GloVe (texts). ART's Spectral Signatures alone are told the true share of poisons. Labels are what ART and
-cleanlab need: of pairs without labels they say so. All decide at their documented defaults."""
+The same batches and seeds as Lazaretto. The probe of ART and cleanlab is, for images, the convolution that attacks
+are measured on (two convolutions, 10 epochs, Adam); for tables and texts a perceptron with one hidden layer, on
+standardised numbers and one-hot words, or on TF-IDF of words and pairs of words reduced to 64 dimensions. ART trains
+it on the batch, once for its three filters; cleanlab gets five-fold out-of-sample probabilities of the same probe.
+Fewer folds or epochs would be cheaper, and the probe then worse. PyOD reads the pixels, the encoded table or the
+reduced TF-IDF; its EmbeddingOD reads EfficientNet-lite0 (images, at 64 pixels) and GloVe (texts). ART's Spectral
+Signatures alone are told the true share of poisons. Labels are what ART and cleanlab need: of pairs without labels
+they say so. All decide at their documented defaults."""
 
 
 def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequence[str] = ()) -> str:
