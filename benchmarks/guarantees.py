@@ -107,8 +107,7 @@ def tasks(count: int, first: int) -> Iterator[Task]:
     """Every fit, seed by seed, so that an interrupted measurement has as many runs of each setting."""
     for place in range(count):
         for setting in SETTINGS:
-            few = setting.image or setting.trusted_poison != (0.0,)
-            if few and place * FEW >= count:
+            if setting.few and place % FEW:
                 continue
             for attack in setting.attacks:
                 yield from (Task(setting, attack, share, first + place) for share in setting.trusted_poison)
@@ -154,9 +153,14 @@ def together(panel: Panel) -> Panel:
     return replace(panel, folds=tuple(replace(f, null=n) for f, n in zip(panel.folds, nulls, strict=True)))
 
 
-def doubts(panel: Panel) -> dict[str, Any]:  # noqa: ARG001  nothing is said yet
+def doubts(panel: Panel) -> dict[str, Any]:
     """What the panel says of the trusted set."""
-    return {}
+    from lazaretto.detectors.doubt import Doubt
+
+    if panel.unvouched is None:
+        return {}
+    doubt = Doubt.of(panel.unvouched, RATE)
+    return {"suspects": len(doubt.suspects), "records": doubt.records, "raised": doubt.raised}
 
 
 def counted(

@@ -21,40 +21,17 @@ HOW = {"together": "together", "per_class": "per class"}
 def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
     """The report of one run at least, as Markdown; with ``out`` also written there, with its plot."""
     seeds = sorted({run.seed for run in runs})
-    parts = [
-        "# The guarantees",
-        (
-            f"Made by `make bench-guarantees` (its module says how each figure is made). {machine}. Seeds {seeds[0]} to"
-            f" {seeds[-1]}, images and poisoned trusted sets one run in {FEW}; development used seeds from 100 to 199."
-            " All with a trusted set, the other half of which is in the fit. A figure is the mean over the runs ± its"
-            " standard error. It *holds* if it is not above its limit by more than two standard errors. Seeds draw from"
-            " one pool of records, so that the errors are those of drawing from that pool."
-        ),
-        f"## False quarantines on clean batches, limit {RATE:.0%}",
-        _sizes(runs),
-        _rates(runs),
-        "The worst class is the one with the highest mean. *Alone*: classes that are calibrated by themselves.",
-        f"## False discoveries, limit {FDR:.0%}",
-        (
-            f"{POISONED:.0%} of a batch is poisoned. No p-value is below one over the calibrating records plus one, so"
-            " that a few poisons in a large batch cannot be discoveries, however strange: at a limit of q, m records"
-            " and n calibrating ones need m / (q (n + 1)) records stranger than all n."
-        ),
-        _discoveries(runs),
-        "## A poisoned trusted set",
-        (
-            f"{POISONED:.0%} of the batch is poisoned, and a share of the trusted set by the same attack: half of that"
-            " calibrates, half is in the fit. Recall at 1 % ranks the batch's records and needs no p-value; *decided*"
-            " is the share of the poisons that wait."
-        ),
-        _trust(runs),
-    ]
+    said = (
+        f"Made by `make bench-guarantees` (its module says how each figure is made). {machine}. Seeds {seeds[0]} to"
+        f" {seeds[-1]}, images, texts and poisoned trusted sets one in {FEW}; development used seeds from 100 to 199."
+        " All with a trusted set, half of which is in the fit and half calibrates. A figure is the mean over the runs"
+        " ± its standard error. It *holds* if it is not above its limit by more than two standard errors. Seeds"
+        " draw from one pool of records, so that the errors are those of drawing from that pool."
+    )
+    text = "\n\n".join(["# The guarantees", said, *_rates(runs), *_discoveries(runs), *_trust(runs)]) + "\n"
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _plot(runs, out / "guarantees.svg")
-        parts.insert(3, "![Share of clean records held, one dot per run](guarantees.svg)")
-    text = "\n\n".join(part for part in parts if part) + "\n"
-    if out is not None:
         (out / "guarantees.md").write_text(text)
     return text
 
@@ -101,8 +78,8 @@ def _sizes(runs: Sequence[Run]) -> str:
     return "; ".join(dict.fromkeys(said)) + "."
 
 
-def _rates(runs: Sequence[Run]) -> str:
-    rows = []
+def _rates(runs: Sequence[Run]) -> list[str]:
+    rows: list[list[str]] = []
     for title, how, mine in _of(runs, "clean"):
         mean, error = mean_error(run.held for run in mine)
         classes = {name for run in mine for name in run.held_by_class}
@@ -121,12 +98,19 @@ def _rates(runs: Sequence[Run]) -> str:
                 f"{len(alone)} of {len(classes)}" if how == "per_class" else "",
             ]
         )
-    head = ["data", "calibrated", "runs", "held", "", "worst class", "", "alone"]
-    return _table(head, rows)
+    if not rows:
+        return []
+    return [
+        f"## False quarantines on clean batches, limit {RATE:.0%}",
+        _sizes(runs),
+        _table(["data", "calibrated", "runs", "held", "", "worst class", "", "alone"], rows),
+        "The worst class is the one with the highest mean. *Alone*: classes that are calibrated by themselves.",
+        "![Share of clean records held, one dot per run](guarantees.svg)",
+    ]
 
 
-def _discoveries(runs: Sequence[Run]) -> str:
-    rows = []
+def _discoveries(runs: Sequence[Run]) -> list[str]:
+    rows: list[list[str]] = []
     for title, how, mine in _of(runs):
         false = [run.false / max(run.discoveries, 1) for run in mine]
         rows.append(
@@ -145,11 +129,21 @@ def _discoveries(runs: Sequence[Run]) -> str:
         false = [float(run.discoveries > 0) for run in mine]
         held = holds(*mean_error(false), FDR)
         rows.append([title, "none", HOW[how], str(len(mine)), _shown(false, 1), held, "", "0"])
-    return _table(["data", "attack", "calibrated", "runs", "false", "", "discoveries", "poisons"], rows)
+    if not rows:
+        return []
+    return [
+        f"## False discoveries, limit {FDR:.0%}",
+        (
+            f"{POISONED:.0%} of a batch is poisoned, or nothing. No p-value is below one over the calibrating records"
+            " plus one, so that a few poisons in a large batch cannot be discoveries, however strange: at a limit of q,"
+            " m records and n calibrating ones need m / (q (n + 1)) records stranger than all n."
+        ),
+        _table(["data", "attack", "calibrated", "runs", "false", "", "discoveries", "poisons"], rows),
+    ]
 
 
-def _trust(runs: Sequence[Run]) -> str:
-    rows = []
+def _trust(runs: Sequence[Run]) -> list[str]:
+    rows: list[list[str]] = []
     for title, how, all_shares in _of(runs, trust=True):
         if how != "together":
             continue
@@ -164,10 +158,44 @@ def _trust(runs: Sequence[Run]) -> str:
                     _shown((run.recall for run in mine if run.recall is not None), 0),
                     _shown((run.decided_recall for run in mine if run.decided_recall is not None), 0),
                     _shown(run.held for run in mine),
+                    _doubted(mine),
                 ]
             )
-    head = ["data", "attack", "of the trusted set", "runs", "recall at 1 %", "decided", "clean held"]
-    return _table(head, rows) if rows else ""
+    head = ["data", "attack", "of the trusted set", "runs", "recall at 1 %", "decided", "clean held", "noticed"]
+    if not rows:
+        return []
+    parts = [
+        "## A poisoned trusted set",
+        (
+            f"{POISONED:.0%} of the batch is poisoned, and a share of the trusted set by the same attack: half of that"
+            " calibrates, half is in the fit. Recall at 1 % ranks the batch's records and needs no p-value; *decided*"
+            " is the share of the poisons that wait. *Noticed*: the trusted records, judged as if nobody vouched for"
+            " them, hold more suspects than the rate gives once in a thousand sets; summary and report then say so."
+        ),
+        _table(head, rows),
+    ]
+    doubts = _false_doubts(runs)
+    return [*parts, "Clean trusted sets that were doubted all the same:", doubts] if doubts else parts
+
+
+def _doubted(runs: Sequence[Run]) -> str:
+    """In how many runs the trusted set was doubted, and the median number of suspects in it."""
+    asked = [run.doubts for run in runs if run.doubts]
+    if not asked:
+        return "-"
+    return (
+        f"{sum(d['raised'] for d in asked)} of {len(asked)} ({np.median([d['suspects'] for d in asked]):.0f} suspects)"
+    )
+
+
+def _false_doubts(runs: Sequence[Run]) -> str:
+    """The same for trusted sets that are clean, by setting and attack in the batch."""
+    rows = []
+    for attack in ("clean", None):
+        for title, how, mine in _of(runs, attack):
+            if how == "together":
+                rows.append([title, mine[0].attack, _doubted(mine)])
+    return _table(["data", "batch", "doubted"], rows) if rows else ""
 
 
 def _plot(runs: Sequence[Run], path: Path) -> None:

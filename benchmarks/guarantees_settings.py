@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lazaretto.detector import Detector
 
 FEW = 10
-"""Of images, and of poisoned trusted sets, there is one run in so many."""
+"""Of images, texts and poisoned trusted sets there is one run in so many."""
 POISONED = 0.05
 """Share of a batch that is poisoned."""
 POISONED_TRUST = (0.0, 0.01, 0.03, 0.1)
@@ -44,7 +44,8 @@ class Setting:
     copied: str | None = None
     """A detector that runs four times, under four names."""
     trusted_poison: tuple[float, ...] = (0.0,)
-    image: bool = False
+    few: bool = False
+    """Whether it costs so much that one run in `FEW` must do."""
 
     def detectors(self) -> tuple[Detector[Any], ...]:
         """The default ones, and the copies."""
@@ -63,14 +64,17 @@ _TABLE = (PAIR, "flip_random")
 SETTINGS = (
     Setting("flights", "flights", "flights", ("clean", *_TABLE)),
     Setting("spambase", "spambase", "spambase", ("clean", *_TABLE)),
-    Setting("fashion", "fashion", "fashion images", ("clean", "badnets", "flip_random"), image=True),
+    Setting("fashion", "fashion", "fashion images", ("clean", "badnets", "flip_random"), few=True),
     Setting("flights 100:1", "flights", "flights, late 1 in 101", ("clean", "flip_random"), one_in=101),
     Setting("spambase 100:1", "spambase", "spambase, spam 1 in 101", ("clean",), one_in=101),
     Setting("flights 10:1", "flights", "flights, late 1 in 11", ("clean",), batch=2_000, trusted=2_800, one_in=11),
     Setting("spambase x4", "spambase", "spambase, one detector four times", ("clean", "flip_random"), copied="hbos"),
-    Setting("flights trust", "flights", "flights", _TABLE, trusted_poison=POISONED_TRUST),
-    Setting("spambase trust", "spambase", "spambase", _TABLE, trusted_poison=POISONED_TRUST),
-    Setting("fashion trust", "fashion", "fashion images", ("badnets",), trusted_poison=POISONED_TRUST, image=True),
+    Setting("flights trust", "flights", "flights", _TABLE, trusted_poison=POISONED_TRUST, few=True),
+    Setting("spambase trust", "spambase", "spambase", _TABLE, trusted_poison=POISONED_TRUST, few=True),
+    Setting("fashion trust", "fashion", "fashion images", ("badnets",), trusted_poison=POISONED_TRUST, few=True),
+    Setting(
+        "mails trust", "spamassassin", "mails", ("rare_token",), 1_500, 1_000, None, None, POISONED_TRUST, few=True
+    ),
 )
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
     from lazaretto.expectations.check import CheckResult
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 UNPARSED = "(did not parse)"
 """Source or class of a record whose columns could not be read."""
+_DOUBTED_SHOWN = 20
+"""Suspects of the trusted set that the summary names, at most."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Outcome:
     scored: Scored
     faults: tuple[str, ...]
     clusters: tuple[Cluster, ...] = ()
+    trusted: pl.Series | None = None
+    """What the trusted records are called (records,); None without a trusted set."""
 
     @cached_property
     def image_files(self) -> pl.Series | None:
@@ -304,7 +311,7 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
         "suspects": found["suspects"],
         "hold": bool(found["holds"]),
         "hold_reasons": list(found["holds"]),
-        "null": _null(panel),
+        "null": _null(outcome),
         "false_quarantine_rate": rate,
         "fdr": contract.policy.fdr,
         "detectors": _detectors(panel, outcome.scored.flagged),
@@ -331,7 +338,8 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
     }
 
 
-def _null(panel: Panel | None) -> dict[str, Any]:
+def _null(outcome: Outcome) -> dict[str, Any]:
+    panel = outcome.panel
     if panel is None or not panel.names:
         return {"kind": "none", "meaning": "the detectors did not run; nothing was scored and nothing is admitted"}
     null = panel.folds[0].null
@@ -345,9 +353,21 @@ def _null(panel: Panel | None) -> dict[str, Any]:
             "calibration_records": panel.calibration_records,
             "calibrated_apart": groups,
             "meaning": meaning,
+            **_doubt(outcome, panel.unvouched),
         }
     meaning = "p-values are an estimate from the batch's own robust tail: no trusted set was given"
     return {"kind": "estimated", "meaning": meaning}
+
+
+def _doubt(outcome: Outcome, p_values: NDArray[np.float64] | None) -> dict[str, Any]:
+    """What is said of the trusted set itself."""
+    from lazaretto.detectors.doubt import Doubt
+
+    if p_values is None or outcome.trusted is None:
+        return {"trusted_suspects": 0, "doubt": "", "doubted": []}
+    doubt = Doubt.of(p_values, outcome.contract.policy.false_quarantine_rate)
+    named = outcome.trusted.gather(list(doubt.suspects[:_DOUBTED_SHOWN])).to_list() if doubt.raised else []
+    return {"trusted_suspects": len(doubt.suspects), "doubt": doubt.sentence, "doubted": named}
 
 
 def _detectors(panel: Panel | None, flagged: dict[str, int]) -> list[dict[str, Any]]:

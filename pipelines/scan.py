@@ -26,7 +26,7 @@ from lazaretto.pipelines.score import score_all
 from lazaretto.pipelines.shift import label_shift
 from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.pipelines.trusted import read_trusted
-from lazaretto.records import DIGEST, PARTITION_ROWS, ROW, OnRows, OnStep, Parsed, no_rows, no_step
+from lazaretto.records import DIGEST, PARTITION_ROWS, RECORD_ID, ROW, OnRows, OnStep, Parsed, no_rows, no_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,7 +143,8 @@ def judge(
     run.done("compare", parsed.arrived)
     run.step("decide")
     found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters)
+    known = None if trusted is None else trusted[RECORD_ID]
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters, known)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages

@@ -123,6 +123,8 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
         how = ", class by class" if null.get("calibrated_apart") else ""
         count = null["calibration_records"]
         shown.print(f"  false-quarantine rate {rate:g}, calibrated on {count} trusted records{how}")
+        if null.get("doubt"):
+            shown.print(f"  [yellow]trusted set:[/] {_escaped(null['doubt'])}")
     elif null["kind"] == "estimated":
         shown.print(f"  false-quarantine rate {rate:g}, [yellow]estimated[/]: no trusted set was given")
     named = [row for row in summary["per_source"] if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004
