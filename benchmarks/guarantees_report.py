@@ -37,13 +37,15 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str) -> str:
 
 
 def mean_error(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and its standard error; the error of a single value is 0."""
+    """Mean and its standard error, which is not known of a single value."""
     known = np.array(list(values))
-    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
+    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else np.nan
 
 
 def holds(mean: float, error: float, limit: float) -> str:
-    """Whether a mean is not above its limit by more than two standard errors."""
+    """Whether a mean is not above its limit by more than two standard errors; nothing is said of a single run."""
+    if np.isnan(error):
+        return "-"
     return "holds" if mean - 2 * error <= limit else "**does not hold**"
 
 
@@ -54,7 +56,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _shown(values: Iterable[float], digits: int = 2) -> str:
     mean, error = mean_error(values)
-    return f"{mean:.{digits}%} ± {error:.{digits}%}"
+    return f"{mean:.{digits}%}" if np.isnan(error) else f"{mean:.{digits}%} ± {error:.{digits}%}"
 
 
 def _of(runs: Sequence[Run], attack: str | None = None, *, trust: bool = False) -> list[tuple[str, str, list[Run]]]:

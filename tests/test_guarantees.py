@@ -61,6 +61,7 @@ def test_a_rate_holds_up_to_two_standard_errors_above_its_limit() -> None:
     assert (mean, error) == (pytest.approx(0.012), pytest.approx(0.000816, rel=1e-3))
     assert holds(mean, 0.0011, RATE) == "holds"
     assert holds(mean, 0.0009, RATE) == "**does not hold**"
+    assert holds(*mean_error([0.05]), RATE) == "-"
 
 
 def test_a_poisoned_trusted_set_carries_the_trigger_of_the_batch(flights: DataSet) -> None:
