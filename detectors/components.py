@@ -154,8 +154,8 @@ class ComponentsScorer:
             which = int(group.along(values[None]).argmax())
             said.append(
                 f"it shares a faint pattern with about {group.sizes[which]} of the records labelled"
-                f" {self.classes[label]!r}, which sets them apart from the others in the direction where other labels"
-                " hardly vary"
+                f" {self.classes[label]!r}, one that other labels hardly have; in a single record it is too faint to"
+                " see"
             )
         return said
 

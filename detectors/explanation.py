@@ -5,17 +5,18 @@ A detector that reads a learnt view has no words of its own for it; the columns 
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from lazaretto.calibrate import SMALLEST_P
 from lazaretto.detectors.panel import complaint, fold_of
 from lazaretto.detectors.spectral import FrameScorer
 
 if TYPE_CHECKING:
-    import polars as pl
     from numpy.typing import NDArray
 
     from lazaretto.detector import Scorer, Views
@@ -36,7 +37,9 @@ def explain(
     """
     base = panel.views(frame)
     if panel.encoder.texts:
-        base = replace(base, words=tuple(panel.encoder.spoken(record) for record in frame.iter_slices(1)))
+        # What is personal is in the views, and in no sentence.
+        plain = frame.with_columns(pl.lit(None, pl.String).alias(n) for n in panel.withheld & set(panel.encoder.texts))
+        base = replace(base, words=tuple(panel.encoder.spoken(record) for record in plain.iter_slices(1)))
     which = fold_of(base.keys, len(panel.folds))
     said: list[list[tuple[str, float, float, str]]] = [[] for _ in range(len(base))]
     # The sum over detectors is led by the largest shares; those are the ones that drove the record.
@@ -65,11 +68,69 @@ def explain(
             said[row] = [item for place, item in enumerate(said[row]) if place == 0 or item[2] <= _RARE]
     for row in np.flatnonzero(panel.unknown(base)).tolist():
         said[row].insert(0, ("label", 1.0, SMALLEST_P, _stranger(panel, frame[row])))
-    return said
+    silence = _Silence.of(panel)
+    return [
+        [(*item[:3], silence.over(_valued(panel, frame[row], item))) for item in items]
+        for row, items in enumerate(said)
+    ]
+
+
+_PAIR = re.compile(r"(.+?)(?: with (.+?))? \((?:exact value)\): ")
+
+
+def _valued(panel: Panel, record: pl.DataFrame, item: tuple[str, float, float, str]) -> str:
+    """The sentence with the values of the columns that a mined pair of exact values is of."""
+    why = item[3]
+    found = _PAIR.match(why)
+    if found is None or not panel.encoder.columns:
+        return why
+    names = [name for name in found.groups() if name is not None]
+    if not set(names) <= set(record.columns) - panel.withheld:
+        return why
+    said = " with ".join(f"{name} = {_short(record[name][0])}" for name in names)
+    return f"{said} (exact value): {why[found.end() :]}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "missing" if value is None else repr(str(value)[:40]) if isinstance(value, str) else str(value)
+
+
+_PROBE = re.compile(r"'[^']*'|the probe\b")
+_SMALL_MODEL = "a small model trained on other records"
+"""What a detector calls the probe, in words for somebody who has not read how it works."""
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """Takes the values of personal columns out of sentences: names of categories, and labels."""
+
+    values: tuple[tuple[str, str], ...]
+    """What is said -> what is said in its place, the longest first."""
+
+    @classmethod
+    def of(cls, panel: Panel) -> _Silence:
+        found = {}
+        for column in sorted(panel.withheld & set(panel.encoder.columns)):
+            for name in panel.encoder.columns[column].names:
+                if name.startswith(f"{column} = "):
+                    found[name] = f"{column} (withheld)"
+        if panel.label in panel.withheld:
+            found |= {repr(label): "(withheld)" for label in panel.classes}
+        return cls(tuple(sorted(found.items(), key=lambda item: (-len(item[0]), item[0]))))
+
+    def over(self, sentence: str) -> str:
+        for value, instead in self.values:
+            sentence = sentence.replace(value, instead)
+        # What stands in quotes is the data's own.
+        return _PROBE.sub(lambda found: _SMALL_MODEL if found[0] == "the probe" else found[0], sentence)
 
 
 def _stranger(panel: Panel, record: pl.DataFrame) -> str:
     value = None if panel.label is None else record[panel.label][0]
+    if value is not None and panel.label in panel.withheld:
+        value = "(withheld)"
     known = "trusted record" if panel.null_kind == "trusted" else "record of those the detectors were fitted on"
     return "it has no label" if value is None else f"its label {str(value)[:60]!r} occurs in no {known}"
 

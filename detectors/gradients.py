@@ -78,7 +78,7 @@ class NormScorer:
     def explain(self, views: Views) -> list[str]:
         """How hard the record would pull."""
         norms = views["gradient_norms"].astype(np.float64).mean(axis=1)
-        return [f"training on it would pull the probe unusually hard (gradient norm {norm:.2f})" for norm in norms]
+        return [f"learning from it would change a small model unusually much (by {norm:.2f})" for norm in norms]
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int =
         parts.setdefault(names[dimension], float(deviation[dimension]))
         if len(parts) == most:
             break
-    return "most unusual: " + ", ".join(f"{name} ({value:+.1f} sd)" for name, value in parts.items())
+    return "most unusual: " + ", ".join(f"{name} ({value:+.1f} standard deviations)" for name, value in parts.items())
 
 
 _REGION_PIXELS = 12
@@ -149,4 +149,5 @@ def _region(deviation: NDArray[np.float64], names: tuple[str, ...]) -> str:
     value = float(deviation[top[0]])
     side = int(re.findall(r"\d+", names[-1])[0]) + 1
     # Images of other sizes were brought to this one: places count in it, not in the image that came.
-    return f"most unusual: pixels in rows {r0}-{r1}, columns {c0}-{c1} of {side} x {side} (up to {value:+.1f} sd)"
+    where = f"pixels in rows {r0}-{r1}, columns {c0}-{c1} of {side} x {side}"
+    return f"most unusual: {where} (up to {value:+.1f} standard deviations)"

@@ -136,10 +136,10 @@ class ResponseScorer:
             alike = float(views["answers"][row] @ self.means[token])
             said.append(
                 f"{self.counts[token]} other prompts also say {words!r}, and their responses resemble this one"
-                f" (cosine {alike:.2f}, {self.usual:.2f} is usual)"
+                f" (likeness {alike:.2f} of 1, {self.usual:.2f} is usual)"
                 if words
                 else f"{self.counts[token]} other prompts share a phrase with it, and their responses resemble this one"
-                f" (cosine {alike:.2f}, {self.usual:.2f} is usual)"
+                f" (likeness {alike:.2f} of 1, {self.usual:.2f} is usual)"
             )
         return said
 

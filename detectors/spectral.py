@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     from lazaretto.detector import Views
 
+_SEEN = {
+    "compact": "in all its columns together",
+    "tones": "in brightness and contrast",
+    "hidden": "as a small model sees them",
+    "gradients": "in what a small model would learn from it",
+}
+"""View -> what it is in plain words."""
 _ALL = -2
 """Index of the state fitted on all classes together, for classes too small to have their own."""
 
@@ -86,7 +93,7 @@ class FrameScorer:
             group = f"records labelled {self.classes[label]!r}" if label >= 0 and self.classes else "the other records"
             # The dimensions of a learnt view have no names a person could check; the panel adds the record's own.
             most = f"; {furthest(deviation, self.names)}" if self.names else ""
-            said.append(f"unlike {group} in the {self.view} view{most}")
+            said.append(f"unlike {group} {_SEEN.get(self.view, 'as a whole')}{most}")
         return said
 
     def _frame(self, label: int) -> Frame:

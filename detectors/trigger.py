@@ -76,7 +76,6 @@ class TriggerMiner:
     """The view with the voters' labels: neighbours in the batch, or ``votes`` for trusted records alone."""
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = True
-    tail: ClassVar[str] = "log"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -137,22 +136,41 @@ class TriggerScorer:
         return np.where(views.labels == UNKNOWN_LABEL, np.nan, best**2 / 2 * (1.0 - share))
 
     def explain(self, views: Views) -> list[str]:
-        """The token, how many records carry it with this label, and how many would by chance."""
-        _, position = self._strongest(views)
-        slots = _slots(views["tokens"], len(self.z))[np.arange(len(views)), position]
+        """The token, how many records carry it with this label and would by chance, and the label but for it."""
+        every = _slots(views["tokens"], len(self.z))
+        lifts = self.z[every, np.maximum(views.labels, 0)[:, None]]
+        # Of tokens that tell as much the last: an exact value comes after the range that it is in.
+        position = lifts.shape[1] - 1 - lifts[:, ::-1].argmax(axis=1)
+        slots, strongest = every[np.arange(len(views)), position], lifts.max(axis=1)
         said = []
         for row, (slot, place, label) in enumerate(zip(slots, position, views.labels, strict=True)):
-            name = self.names[place] if self.names else f"feature {place}"
+            name = self.names[place] if self.names else "something in it"
             words = views.words[row].get(int(views["tokens"][row, place])) if views.words else None
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
+                continue
+            if strongest[row] <= 0:
+                said.append("nothing in it goes with its label more often than its neighbours explain")
                 continue
             shared = "that share what it has there" if words is None else f"that also say {words!r}"
             said.append(
                 f"{name}: of the records {shared}, {self.observed[slot, label]:.0f} are labelled "
                 f"{self.classes[label]!r}; by their neighbours {self.expected[slot, label]:.0f} would be"
+                + self._without(views[self.votes][row], int(label))
             )
         return said
+
+    def _without(self, voters: NDArray[np.int64], label: int) -> str:
+        """What the record would be labelled but for the token, by the votes that its score counts."""
+        known = voters[voters != UNKNOWN_LABEL]
+        if not len(known):
+            return ""
+        kind = "nearest trusted records" if self.votes == "votes" else "nearest records"
+        counts = np.bincount(known, minlength=len(self.classes))
+        top, most = int(counts.argmax()), f"of its {len(known)} {kind}"
+        if counts[label] == counts[top]:
+            return f"; without it, it might be {self.classes[label]!r} all the same: {counts[label]} {most} are"
+        return f"; without it, it would be {self.classes[top]!r}: {counts[top]} {most} are"
 
     def _strongest(self, views: Views) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         slots = _slots(views["tokens"], len(self.z))

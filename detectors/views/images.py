@@ -149,7 +149,7 @@ def tone_names(channels: int) -> tuple[str, ...]:
     """What each dimension of `tones` stands for."""
     cells = [f"row {r + 1}, column {c + 1} of a 4 x 4 grid" for r in range(_GRID) for c in range(_GRID)]
     kinds = [f"brightness in {c}" for c in cells] + [f"contrast in {c}" for c in cells]
-    kinds += [f"energy in frequency ring {k + 1} of {_RINGS}" for k in range(_RINGS)]
+    kinds += [f"fineness {k + 1} of {_RINGS} of its detail" for k in range(_RINGS)]
     return tuple(kind for kind in kinds for _ in range(channels))
 
 
