@@ -55,7 +55,10 @@ class Cost:
 def write_cost(cost: Cost, out: Path | None, machine: str) -> str:
     """The report as Markdown; with ``out`` also written there, with its plot."""
     met = "met" if cost.seconds <= cost.training else "missed"
-    epochs = MOST_EPOCHS * cost.seconds / cost.training
+    epochs, work = (
+        MOST_EPOCHS * scan / training
+        for scan, training in ((cost.seconds, cost.training), (cost.worked, cost.training_worked))
+    )
     parts = [
         "# The cost of a scan",
         f"Made by `make bench-cost` (its module says how). {machine}. {cost.rows:,} images: {cost.data}. Seed 0.",
@@ -73,8 +76,8 @@ def write_cost(cost: Cost, out: Path | None, machine: str) -> str:
         ),
         (
             f"Target, at most {MOST_EPOCHS} epochs of training: **{met}**. The scan takes as long as {epochs:.1f}"
-            " epochs of the convolution (two layers of 3x3 filters, 16 and 32 wide, and 128 hidden units; Adam, batches"
-            f" of 64) on the same images, and the work of {MOST_EPOCHS * cost.worked / cost.training_worked:.1f}."
+            f" epochs of the convolution on the same images, and does the work of {work:.1f} (two layers of 3x3 filters, 16"
+            " and 32 wide, and 128 hidden units; Adam, batches of 64)."
             f" Most memory above what the process had: {_mib(cost.peak_mib)}."
         ),
         "## Where the time goes",
