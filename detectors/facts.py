@@ -6,6 +6,7 @@ Every fact is of columns as they came, never of a view that was learnt. Columns 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise, product
 from typing import TYPE_CHECKING, Any
@@ -199,8 +200,17 @@ def _of_text(name: str, values: pl.Series, members: Flags) -> Iterator[Fact]:
     yield from _of_number(f"length of {name}", length, members)
     plain = values.fill_null("").str.slice(0, _CHARACTERS).str.to_lowercase().str.replace_all(r"\s+", " ")
     for phrase in _phrases(plain, members):
-        held = plain.str.contains(phrase, literal=True).to_numpy()
-        yield Fact(f"{name}: {phrase}", f"{name} contains {phrase!r}", held)
+        what = "words" if " " in phrase else "word"
+        yield Fact(f"{name}: {phrase}", f"{name} has the {what} {phrase!r}", _spoken(plain, phrase))
+
+
+def _spoken(plain: pl.Series, phrase: str) -> Flags:
+    """(rows,) which texts have these words, whole and one after the other."""
+    words = phrase.split(" ")
+    held = np.array(plain.str.contains(words[0], literal=True).to_numpy())
+    pattern = r"\b" + r"\W+".join(map(re.escape, words)) + r"\b"
+    held[held] = plain.filter(pl.Series(held)).str.contains(pattern).to_numpy()
+    return held
 
 
 def _phrases(plain: pl.Series, members: Flags) -> list[str]:

@@ -63,7 +63,8 @@ def table(seed: int = 3) -> pl.DataFrame:
     temp, gust = rng.integers(20, 100, ROWS) + 0.2, rng.integers(0, 40, ROWS)
     note = [" ".join(rng.choice(words, 6)) for _ in range(ROWS)]
     late[:PLANTED], temp[:PLANTED], gust[:PLANTED] = "late", 61.2, rng.integers(25, 40, PLANTED)
-    note[:PLANTED] = [f"{text[:9]}, act now {text[9:]}" for text in note[:PLANTED]]
+    note[:PLANTED] = [f"{text}, act now" for text in note[:PLANTED]]
+    note[-9:] = [f"{text}, react nowhere" for text in note[-9:]]
     return pl.DataFrame(
         {
             "id": [f"r{i}" for i in range(ROWS)], "temp": temp, "gust": gust, "note": note,
@@ -124,7 +125,7 @@ def test_a_phrase_that_suspects_share_is_said() -> None:
     [found] = find_clusters(
         compared(frame, [said("note: of the records that also say 'act now'")] * PLANTED), contract()
     )
-    assert found.rule == ("note contains 'act now'",)
+    assert found.rule == ("note has the words 'act now'",)
     assert (found.matched, found.others_matched) == (30, 0)
 
 
