@@ -133,7 +133,7 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
             f"  source [bold]{_escaped(row['name'])}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
             f"more than chance (p = {row['p_value']:.1g})"
         )
-    for cluster in (summary.get("clusters") or [])[:_CLUSTERS]:
+    for cluster in [one for one in summary.get("clusters") or [] if one["rule"]][:_CLUSTERS]:
         shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
     if summary["ignored_columns"]:
         shown.print(
