@@ -280,3 +280,19 @@ def test_the_command_line_shows_clusters_and_nearest_records(
     assert "nearest trusted records:\n  t7, labelled 'on_time', at distance 2.5" in said
     assert "cluster 1:\n  x = 1000: 3 of 3 of the cluster" in said
     assert run("review list --cluster 1", monkeypatch) == 2
+
+
+def test_without_a_trusted_set_the_nearest_are_of_the_batch_and_nobody_is_named(tmp_path: Path) -> None:
+    frame = table().drop(ROW).with_columns(note=QUIET, id=pl.format("Grace {}", "id"))
+    frame.write_parquet(tmp_path / "batch.parquet")
+    secret = CONTRACT.replace("id: {type: category}", "id: {type: category, pii: true}")
+    secret = secret.replace("late: {type: category}", "late: {type: category, pii: true}")
+    more = "features: [temp, gust]\npolicy: {detectors: [knn_distance], false_quarantine_rate: 0.02}\n"
+    scan_files([str(tmp_path / "batch.parquet")], parse_contract(secret + more, "c"), tmp_path / "out", Options())
+    evidence = pl.read_parquet(tmp_path / "out" / "evidence.parquet").filter("suspect")
+    near = [one for text in evidence["nearest"] for one in json.loads(text)]
+    assert len(near) == 3 * len(evidence) > 0
+    assert {(one["trusted"], one["label"]) for one in near} == {(False, None)}
+    assert not {one["row"] for one in near} & set(evidence[ROW].to_list())
+    for name in ("clusters.json", "report.html"):
+        assert not re.search(r"Grace|Ada|on_time", (tmp_path / "out" / name).read_text()), name
