@@ -164,11 +164,18 @@ def images(rows: int, folder: Path | None) -> tuple[str, Ground]:
     return "Fashion-MNIST, the sample repeated with a little noise", repeated.with_images(noisy)
 
 
-def measure(rows: int, folder: Path | None) -> Cost:
-    """Scan the images and train on them."""
+def measure(rows: int, folder: Path | None, detectors: str | tuple[str, ...] = "default") -> Cost:
+    """Scan the images and train on them.
+
+    Args:
+        rows: Images.
+        folder: Where MNIST lies, if anywhere.
+        detectors: As a contract's policy names them.
+    """
     named, ground = images(rows, folder)
     data = DATA_SETS["mnist"](folder) if named == "MNIST" else DATA_SETS["fashion"](None)
-    contract = data.contract.model_copy(update={"trusted": None})
+    policy = data.contract.policy.model_copy(update={"detectors": detectors})
+    contract = data.contract.model_copy(update={"trusted": None, "policy": policy})
     watch = Watch()
     with tempfile.TemporaryDirectory() as scratch, watching(watch):
         here = Path(scratch)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 MOST_EPOCHS = 5
 """Epochs of training that a scan may cost."""
-_STAGES = ("snapshot", "parse", "validate", "decide", "report")
-"""Stages that have no parts here; the fit and the scoring have."""
+_PARTED = ("fit", "score")
+"""Stages that have parts here."""
 _SHOWN = 0.005
 """A part with a smaller share of the scan is one of the rest in the plot."""
 
@@ -43,7 +43,7 @@ class Cost:
 
     def parts(self) -> dict[str, tuple[float, float]]:
         """Part -> seconds in the fit (or in all), and in scoring; what no clock saw is in *other*."""
-        found = {name: (self.stages.get(name, 0.0), 0.0) for name in _STAGES}
+        found = {name: (seconds, 0.0) for name, seconds in self.stages.items() if name not in _PARTED}
         for name in dict.fromkeys((*self.fit, *self.score)):
             found[name] = self.fit.get(name, 0.0), self.score.get(name, 0.0)
         fit = self.stages["fit"] - sum(self.fit.values())
@@ -76,8 +76,8 @@ def write_cost(cost: Cost, out: Path | None, machine: str) -> str:
         ),
         (
             f"Target, at most {MOST_EPOCHS} epochs of training: **{met}**. The scan takes as long as {epochs:.1f}"
-            f" epochs of the convolution on the same images, and does the work of {work:.1f} (two layers of 3x3 filters, 16"
-            " and 32 wide, and 128 hidden units; Adam, batches of 64)."
+            f" epochs of the convolution on the same images, and does the work of {work:.1f} (two layers of filters,"
+            " 3x3, 16 and 32 wide, and 128 hidden units; Adam, batches of 64)."
             f" Most memory above what the process had: {_mib(cost.peak_mib)}."
         ),
         "## Where the time goes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.cost import Watch, watching
+from benchmarks.cost import Watch, measure, watching
 from benchmarks.cost_report import Cost, write_cost
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import unmeasured, untrained
+from benchmarks.detection import measure_all, unmeasured, untrained
 from benchmarks.goals import Goal
 from benchmarks.learners import labels_of, learn
 from benchmarks.memory import peak_above, reset_peak
@@ -133,6 +134,18 @@ def test_an_old_record_is_read_and_only_what_is_missing_is_measured(flights: Dat
     assert list(untrained(again, flights, "flood", 0, ["A"])) == [CLEAN, POISONED]
 
 
+def test_what_is_measured_once_is_not_measured_again(flights: DataSet, tmp_path: Path) -> None:
+    given = argparse.Namespace(methods="PyOD KNN", effects=True, kept=tmp_path)
+    found = Record(tmp_path / "runs.jsonl")
+    for _ in range(2):
+        measure_all(found, flights, SEED, ["clean", "trigger_outside"], given)
+        assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 7
+    run = found.runs["flights", "trigger_outside", "PyOD KNN", SEED]
+    assert run.flagged is not None
+    assert found.trained["flights", "trigger_outside", "PyOD KNN", SEED].records == 900 - len(run.flagged)
+    assert {on for _, _, on, _ in found.trained} == {CLEAN, POISONED, "PyOD KNN"}
+
+
 def _rows(*after: tuple[float, float]) -> str:
     """The report of seeds whose clean model is at 1 % success and 80 % accuracy, and whose poisoned one succeeds."""
     models = []
@@ -188,6 +201,14 @@ def test_the_cost_says_whether_its_target_is_met_and_where_the_time_goes(tmp_pat
     assert "| other | 2.00 | 1.50 | 38.9% |" in text
     assert (tmp_path / "cost.svg").stat().st_size > 1_000
     assert "**met**" in write_cost(dataclasses.replace(cost, training=9.0), None, "a machine")
+
+
+def test_the_parts_of_a_scan_are_all_of_it() -> None:
+    cost = measure(220, None, ("copies", "margin"))
+    assert cost.rows == 220
+    assert set(cost.detectors) == {"copies", "margin"} < set(cost.score)
+    assert {"views", "probe", *cost.detectors} <= set(cost.fit)
+    assert sum(map(sum, cost.parts().values())) == pytest.approx(cost.seconds, rel=0.1)
 
 
 def test_only_the_outermost_part_is_timed() -> None:
