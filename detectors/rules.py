@@ -23,9 +23,10 @@ _WORTH = 0.01
 """What another fact must add to a rule's agreement, for a shorter rule is checked sooner."""
 _LEAST = 0.6
 """A rule that finds a smaller share of the members describes nothing."""
-_LIFT = 20.0
-"""So many times as often as of others it must hold of members, where fewer than `_LEAST` of its finds are members:
-poisons that were missed are among those others."""
+_AMONG = 0.25
+"""Nor one of whose finds a smaller share are members; a small one, as missed poisons are among the others."""
+_LIFT = 5.0
+"""Nor one that holds of members less than so many times as often as of others."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def short_rule(facts: Sequence[Fact], members: Flags, weight: float = 1.0) -> Ru
     holds = np.logical_and.reduce([facts[place].holds for place in chosen])
     hit, false = int(holds[members].sum()), int(holds[~members].sum()) * weight
     inside_share, outside_share = hit / members.sum(), false / max((~members).sum() * weight, 1)
-    if inside_share < _LEAST or (hit < _LEAST * (hit + false) and inside_share < _LIFT * outside_share):
+    if inside_share < max(_LEAST, _LIFT * outside_share) or hit < _AMONG * (hit + false):
         return None
     return Rule(tuple(facts[place].words for place in chosen), holds)
 

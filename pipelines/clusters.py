@@ -49,7 +49,7 @@ class Cluster:
     led_by: str
     """The family of detectors that speaks loudest of them; ``trigger`` where one was mined."""
     label: str | None
-    """The label that all of those have that it was found by; None without one, and where it is personal."""
+    """The label of those it was found by; None where what drove them does not look at labels, or it is personal."""
     token: str | None
     """What the mined trigger is: columns, words or pixels."""
     rule: tuple[str, ...]
@@ -84,6 +84,7 @@ class Compared:
         others: A sample of the judged records that are no suspects.
         arrived: How many there are of those.
         families: Detector -> family.
+        labelled: Detectors that look at the label; what others find has nothing to do with it.
         sizes: Image column -> side and channels that the detectors see it at.
     """
 
@@ -91,6 +92,7 @@ class Compared:
     others: pl.DataFrame
     arrived: int
     families: Mapping[str, str]
+    labelled: frozenset[str]
     sizes: Mapping[str, tuple[int, int]]
 
 
@@ -168,19 +170,22 @@ def _seeds(compared: Compared, contract: Contract) -> dict[_Driver, NDArray[np.i
     for place, (text, said) in enumerate(zip(compared.suspects["_evidence"], labels, strict=True)):
         evidence = load_evidence(text)
         if evidence:
-            family, token = _driven(evidence, compared.families)
-            groups.setdefault(_Driver(family, said, token), []).append(place)
+            leading, token = _driven(evidence, compared.families)
+            family = compared.families.get(leading, leading)
+            seen = said if leading in compared.labelled else ""
+            groups.setdefault(_Driver(family, seen, token), []).append(place)
     return {driver: np.array(groups[driver], dtype=np.int64) for driver in sorted(groups)}
 
 
 def _driven(evidence: Sequence[Evidence], families: Mapping[str, str]) -> tuple[str, str]:
+    """The detector that drove a suspect, and what it mined."""
     mined = [item for item in evidence if families.get(item.detector) == "trigger" and item.p_value <= _RARE]
     if not mined:
-        return families.get(evidence[0].detector, evidence[0].detector), ""
+        return evidence[0].detector, ""
     spoken = _SPOKEN.search(mined[0].why)
     if spoken:
-        return "trigger", spoken[1][1:-1]
-    return "trigger", _KIND.sub("", mined[0].why.partition(": of the records")[0])
+        return mined[0].detector, spoken[1][1:-1]
+    return mined[0].detector, _KIND.sub("", mined[0].why.partition(": of the records")[0])
 
 
 class _Describer:

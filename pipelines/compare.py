@@ -54,7 +54,9 @@ def compare(
     if panel is not None and drawn is not None and len(drawn.suspects):
         sizes = {name: (images.side, images.channels) for name, images in panel.encoder.images.items()}
         families = {detector.name: detector.family for detector in panel.detectors}
-        clusters = find_clusters(Compared(drawn.suspects, drawn.others, drawn.arrived, families, sizes), contract)
+        labelled = frozenset(detector.name for detector in panel.detectors if detector.needs_label)
+        compared = Compared(drawn.suspects, drawn.others, drawn.arrived, families, labelled, sizes)
+        clusters = find_clusters(compared, contract)
         known = drawn.others if trusted is None else trusted
         sample = Sample.of(known, _limits(contract)[1], panel.keys).frame
         found = nearest(panel, drawn.suspects, sample, contract, trusted=trusted is not None)

@@ -83,7 +83,14 @@ def compared(frame: pl.DataFrame, evidence: list[str], sizes: dict[str, tuple[in
     """The first records are suspects, as many as there is evidence."""
     suspects = frame.head(len(evidence)).with_columns(_evidence=pl.Series(evidence))
     families = {"trigger": "trigger", "margin": "label", "hbos": "outlier"}
-    return Compared(suspects, frame.slice(len(evidence)), len(frame) - len(evidence), families, sizes or {})
+    return Compared(
+        suspects,
+        frame.slice(len(evidence)),
+        len(frame) - len(evidence),
+        families,
+        frozenset({"trigger", "margin"}),
+        sizes or {},
+    )
 
 
 def contract(more: str = "") -> Contract:
@@ -162,6 +169,21 @@ def test_suspects_that_another_detector_leads_join_the_cluster_whose_rule_they_m
     assert set(range(PLANTED)) <= set(found[0].rows)
     assert sum(one.records for one in found) <= 36
     assert [one.id for one in found] == list(range(1, len(found) + 1))
+
+
+def test_poisons_that_were_missed_do_not_hide_the_rule_but_are_counted() -> None:
+    frame = table().with_columns(note=QUIET)
+    [found] = find_clusters(compared(frame, [said(PAIR)] * 18), contract())
+    assert "temp = 61.2" in found.rule
+    assert found.matched == 18
+    assert found.others_matched >= 6
+
+
+def test_what_has_nothing_to_do_with_labels_is_one_cluster_whatever_they_are() -> None:
+    frame = table().with_columns(late=pl.Series(["late", "on_time"] * (ROWS // 2)), note=QUIET)
+    [found] = find_clusters(compared(frame, [said("it stands apart", "hbos")] * PLANTED), contract())
+    assert (found.led_by, found.label, found.records) == ("outlier", None, PLANTED)
+    assert "temp = 61.2" in found.rule
 
 
 def test_few_suspects_are_no_cluster_and_records_without_any_difference_have_no_rule() -> None:
