@@ -89,7 +89,7 @@ def convolutions(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
 
 
 def image_classifier(
-    train: tuple[Images, Labels], *, classes: int, seed: int, epochs: int = 10
+    train: tuple[Images, Labels], *, classes: int, seed: int, epochs: int = 10, falling: bool = False
 ) -> Callable[[Images], Labels]:
     """Train a small convolutional network; give the function that predicts class numbers.
 
@@ -100,6 +100,7 @@ def image_classifier(
         classes: How many classes there are.
         seed: Weights and order.
         epochs: Passes over the training data.
+        falling: The learning rate falls to zero, so that the last steps leave less to chance.
     """
     height, width = train[0].shape[1:3]
     channels = math.prod(train[0].shape[3:])  # grey images have no axis for them: 1
@@ -109,7 +110,7 @@ def image_classifier(
         return (rows / np.float32(255)).astype(np.float32)
 
     network = partial(convolutions, (channels, height, width), classes)
-    predict = _train(network, pixels(train[0]), train[1], seed=seed, epochs=epochs)
+    predict = _train(network, pixels(train[0]), train[1], seed=seed, epochs=epochs, falling=falling)
     return lambda images: predict(pixels(images))
 
 
@@ -174,8 +175,21 @@ def _encoder(frame: pl.DataFrame) -> Callable[[pl.DataFrame], NDArray[np.float32
     return encode
 
 
+def falling_rate(optimiser: torch.optim.Optimizer, steps: int | None) -> torch.optim.lr_scheduler.LambdaLR:
+    """Lets the learning rate fall to zero over so many steps; with None it stays."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    return LambdaLR(optimiser, lambda step: 1.0 if steps is None else 1.0 - step / steps)
+
+
 def _train(
-    network: Callable[[], torch.nn.Module], rows: NDArray[np.float32], labels: Labels, *, seed: int, epochs: int
+    network: Callable[[], torch.nn.Module],
+    rows: NDArray[np.float32],
+    labels: Labels,
+    *,
+    seed: int,
+    epochs: int,
+    falling: bool = False,
 ) -> Callable[[NDArray[np.float32]], Labels]:
     """Train on the CPU with Adam and cross-entropy; give the function that predicts class numbers."""
     import torch
@@ -185,6 +199,7 @@ def _train(
         model = network()
     inputs, targets = torch.from_numpy(rows), torch.from_numpy(labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
+    slower = falling_rate(optimiser, epochs * math.ceil(len(rows) / _BATCH) if falling else None)
     order = np.random.default_rng(seed)
     for _ in range(epochs):
         shuffled = torch.from_numpy(order.permutation(len(rows)))
@@ -193,6 +208,7 @@ def _train(
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
+            slower.step()
     model.eval()
 
     def predict(unseen: NDArray[np.float32]) -> Labels:

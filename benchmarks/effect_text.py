@@ -10,11 +10,12 @@ at the input, so that a text is not known by the few that only it has.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.effect import Effect
+from benchmarks.effect import Effect, falling_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +68,19 @@ def text_effect(
     )
 
 
-def text_classifier(texts: pl.Series, labels: pl.Series, seed: int) -> Callable[[pl.Series], pl.Series]:
-    """Train the model on (rows,) texts and their labels; give the function that predicts labels."""
+def text_classifier(
+    texts: pl.Series, labels: pl.Series, seed: int, *, falling: bool = False
+) -> Callable[[pl.Series], pl.Series]:
+    """Train the model on texts; give the function that predicts labels.
+
+    Args:
+        texts: (rows,) texts.
+        labels: (rows,) their labels.
+        seed: Weights and order.
+        falling: The learning rate falls to zero, so that the last steps leave less to chance.
+    """
     names = labels.unique().sort()
-    predict = _train(texts, names.search_sorted(labels).to_numpy().astype(np.int64), seed)
+    predict = _train(texts, names.search_sorted(labels).to_numpy().astype(np.int64), seed, falling=falling)
     return lambda unseen: names.gather(predict(unseen))
 
 
@@ -115,7 +125,9 @@ def _triggered(texts: pl.Series, stamp: Stamp) -> pl.Series:
     return stamped.filter(stamped.ne_missing(texts))
 
 
-def _train(texts: pl.Series, labels: NDArray[np.int64], seed: int) -> Callable[[pl.Series], NDArray[np.int64]]:
+def _train(
+    texts: pl.Series, labels: NDArray[np.int64], seed: int, *, falling: bool = False
+) -> Callable[[pl.Series], NDArray[np.int64]]:
     """Train on the CPU with Adam and cross-entropy; give the function that predicts class numbers."""
     import torch
 
@@ -126,6 +138,7 @@ def _train(texts: pl.Series, labels: NDArray[np.int64], seed: int) -> Callable[[
         torch.manual_seed(seed)
         model = _network(len(shared), int(labels.max()) + 1)
     optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
+    slower = falling_rate(optimiser, _EPOCHS * math.ceil(len(labels) / _BATCH) if falling else None)
     draw = np.random.default_rng(seed)
     for _ in range(_EPOCHS):
         shuffled = draw.permutation(len(labels))
@@ -135,6 +148,7 @@ def _train(texts: pl.Series, labels: NDArray[np.int64], seed: int) -> Callable[[
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(model(bags), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
+            slower.step()
 
     def predict(unseen: pl.Series) -> NDArray[np.int64]:
         with torch.no_grad():

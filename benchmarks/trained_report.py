@@ -55,6 +55,8 @@ def trained_parts(trained: Sequence[Trained], out: Path | None = None) -> list[s
         _accuracy_table(trained),
         "### Both, over all attacks",
         _overall_table(trained),
+        "### Accuracy over all batches of a data set, clean ones too",
+        _data_table(trained),
     ]
 
 
@@ -170,6 +172,15 @@ def _overall_table(trained: Sequence[Trained]) -> str:
         )
     head = ["method", "attacks that worked, stopped", "success target met", "accuracy target met"]
     return table([*head, "accuracy, all batches", "accuracy, clean batches"], rows)
+
+
+def _data_table(trained: Sequence[Trained]) -> str:
+    names = list(dict.fromkeys(model.data for model in trained))
+    rows = [
+        [method, *(_cost_of_seeds([model for model in trained if model.data == name], method) for name in names)]
+        for method in _methods(trained)
+    ]
+    return table(["method", *names], rows)
 
 
 def _cost_of_seeds(trained: Sequence[Trained], method: str) -> str:
