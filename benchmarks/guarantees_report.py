@@ -125,12 +125,13 @@ def _discoveries(runs: Sequence[Run]) -> list[str]:
                 holds(*mean_error(false), FDR),
                 f"{np.mean([run.discoveries for run in mine]):.1f}",
                 f"{np.mean([run.poisons for run in mine]):.0f}",
+                _shown((run.decided_recall for run in mine if run.decided_recall is not None), 0),
             ]
         )
     for title, how, mine in _of(runs, "clean"):
         false = [float(run.discoveries > 0) for run in mine]
         held = holds(*mean_error(false), FDR)
-        rows.append([title, "none", HOW[how], str(len(mine)), _shown(false, 1), held, "", "0"])
+        rows.append([title, "none", HOW[how], str(len(mine)), _shown(false, 1), held, "", "0", ""])
     if not rows:
         return []
     return [
@@ -140,7 +141,7 @@ def _discoveries(runs: Sequence[Run]) -> list[str]:
             " plus one, so that a few poisons in a large batch cannot be discoveries, however strange: at a limit of q,"
             " m records and n calibrating ones need m / (q (n + 1)) records stranger than all n."
         ),
-        _table(["data", "attack", "calibrated", "runs", "false", "", "discoveries", "poisons"], rows),
+        _table(["data", "attack", "calibrated", "runs", "false", "", "discoveries", "poisons", "of which wait"], rows),
     ]
 
 
@@ -172,7 +173,7 @@ def _trust(runs: Sequence[Run]) -> list[str]:
             f"{POISONED:.0%} of the batch is poisoned, and a share of the trusted set by the same attack: half of that"
             " calibrates, half is in the fit. Recall at 1 % ranks the batch's records and needs no p-value; *decided*"
             " is the share of the poisons that wait. *Noticed*: the trusted records, judged as if nobody vouched for"
-            " them, hold more suspects than the rate gives once in a thousand sets; summary and report then say so."
+            " them, hold more suspects than an estimate gives once in a thousand sets; summary and report then say so."
         ),
         _table(head, rows),
     ]

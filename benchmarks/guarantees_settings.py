@@ -41,6 +41,8 @@ class Setting:
     trusted: int = 1_000
     one_in: int | None = None
     """Of so many records one is of the rarest class; None leaves the classes as they are."""
+    rare_trusted: int | None = None
+    """Records of the rarest class in the trusted set, whatever its share of the batch; None draws them like any."""
     copied: str | None = None
     """A detector that runs four times, under four names."""
     trusted_poison: tuple[float, ...] = (0.0,)
@@ -66,15 +68,14 @@ SETTINGS = (
     Setting("spambase", "spambase", "spambase", ("clean", *_TABLE)),
     Setting("fashion", "fashion", "fashion images", ("clean", "badnets", "flip_random"), few=True),
     Setting("flights 100:1", "flights", "flights, late 1 in 101", ("clean", "flip_random"), one_in=101),
+    Setting("flights stratified", "flights", "the same, 260 late ones trusted", one_in=101, rare_trusted=260),
     Setting("spambase 100:1", "spambase", "spambase, spam 1 in 101", ("clean",), one_in=101),
     Setting("flights 10:1", "flights", "flights, late 1 in 11", ("clean",), batch=2_000, trusted=2_800, one_in=11),
     Setting("spambase x4", "spambase", "spambase, one detector four times", ("clean", "flip_random"), copied="hbos"),
     Setting("flights trust", "flights", "flights", _TABLE, trusted_poison=POISONED_TRUST, few=True),
     Setting("spambase trust", "spambase", "spambase", _TABLE, trusted_poison=POISONED_TRUST, few=True),
     Setting("fashion trust", "fashion", "fashion images", ("badnets",), trusted_poison=POISONED_TRUST, few=True),
-    Setting(
-        "mails trust", "spamassassin", "mails", ("rare_token",), 1_500, 1_000, None, None, POISONED_TRUST, few=True
-    ),
+    Setting("mails trust", "spamassassin", "mails", ("rare_token",), trusted_poison=POISONED_TRUST, few=True),
 )
 
 
@@ -82,6 +83,8 @@ def drawn(setting: Setting, data: DataSet, attack: str, trusted_poison: float, s
     """Draw trusted set and batch, and plant in both what is asked for."""
     pool = data.pool if setting.one_in is None else skewed(data.pool, data.contract.label, setting.one_in, seed)
     trusted, batch, rest = replace(data, pool=pool, batch=setting.batch, trusted=setting.trusted).draw(seed)
+    if setting.rare_trusted is not None:
+        trusted = stratified(trusted, data, pool, setting.rare_trusted, seed)
     nothing = np.zeros(len(batch), dtype=np.bool_)
     if attack == "clean":
         return Case(trusted, batch, nothing, nothing, rest)
@@ -121,6 +124,16 @@ def skewed(pool: pl.DataFrame, label: str | None, one_in: int, seed: int) -> pl.
     is_rare = pl.col(label) == rarest(pool, label)
     rare, others = pool.filter(is_rare), pool.filter(~is_rare)
     return pl.concat([others, rare.sample(len(others) // (one_in - 1), seed=seed)])
+
+
+def stratified(trusted: pl.DataFrame, data: DataSet, pool: pl.DataFrame, rare: int, seed: int) -> pl.DataFrame:
+    """The trusted set with so many records of the rarest class, of those that a skewed pool leaves out."""
+    label = data.contract.label
+    if label is None:
+        raise ValueError("records without a label have no rare class")
+    is_rare = pl.col(label) == rarest(pool, label)
+    more = data.pool.filter(is_rare).join(pool, on=pool.columns, how="anti", nulls_equal=True)
+    return pl.concat([trusted.filter(~is_rare).head(len(trusted) - rare), more.sample(rare, seed=seed)])
 
 
 def poisoned(

@@ -17,8 +17,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_OFF = 1.5
+"""How many times as many sound records as the rate says an estimate may make suspects: as many as on clean batches."""
 _CHANCE = 1e-3
-"""How seldom a trusted set without poison may have so many, if its records are suspects at the rate."""
+"""How seldom a trusted set without poison may be doubted, if its estimate is off by no more."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class Doubt:
 
     @property
     def raised(self) -> bool:
-        """Whether there are more suspects than chance gives once in a thousand trusted sets."""
+        """Whether there are more suspects than an estimate gives once in a thousand trusted sets."""
         from scipy.stats import binom
 
-        return bool(binom.sf(len(self.suspects) - 1, self.records, self.rate) < _CHANCE)
+        expected = min(_OFF * self.rate, 1.0)
+        return bool(binom.sf(len(self.suspects) - 1, self.records, expected) < _CHANCE)
 
     @property
     def sentence(self) -> str:
@@ -49,6 +52,6 @@ class Doubt:
         if not self.raised:
             return ""
         return (
-            f"{len(self.suspects):,} of {self.records:,} trusted records look suspicious themselves, where at most "
+            f"{len(self.suspects):,} of {self.records:,} trusted records look suspicious themselves, where about "
             f"{self.rate * self.records:,.0f} would be expected: poison like them passes for usual"
         )

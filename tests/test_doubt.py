@@ -25,16 +25,16 @@ policy: {detectors: [margin, knn_label]}
 """
 
 
-def test_a_trusted_set_is_doubted_where_chance_gives_so_many_suspects_once_in_a_thousand_sets() -> None:
+def test_a_trusted_set_is_doubted_where_an_estimate_gives_so_many_suspects_once_in_a_thousand_sets() -> None:
     p = np.full(1_000, 0.5)
-    p[[7, 3]] = 1e-5, 1e-3
+    p[[7, 3]] = 1e-5, 1e-2
     assert Doubt.of(p, 0.01).suspects == (7, 3)
     assert not Doubt.of(p, 0.01).sentence
-    p[:21] = 0.01
+    p[:28] = 0.01
     assert not Doubt.of(p, 0.01).raised
-    p[:22] = 0.01
+    p[:29] = 0.01
     assert Doubt.of(p, 0.01).sentence.startswith(
-        "22 of 1,000 trusted records look suspicious themselves, where at most 10"
+        "29 of 1,000 trusted records look suspicious themselves, where about 10"
     )
 
 
@@ -49,7 +49,7 @@ def _records(count: int, start: int, flipped: int) -> pl.DataFrame:
 
 
 def _null(folder: Path, flipped: int) -> dict[str, Any]:
-    _records(800, 0, 40).write_parquet(folder / "b.parquet")
+    _records(800, 0, 8).write_parquet(folder / "b.parquet")
     _records(400, 10_000, flipped).write_parquet(folder / "t.parquet")
     options = Options(trusted=(str(folder / "t.parquet"),), device="cpu")
     null: dict[str, Any] = judge(
@@ -58,7 +58,7 @@ def _null(folder: Path, flipped: int) -> dict[str, Any]:
     return null
 
 
-@pytest.mark.parametrize("flipped", [20, 40])
+@pytest.mark.parametrize("flipped", [20, 30])
 def test_trusted_records_that_carry_the_batch_s_own_poison_are_named(tmp_path: Path, flipped: int) -> None:
     null = _null(tmp_path, flipped)
     assert null["trusted_suspects"] >= 0.8 * flipped

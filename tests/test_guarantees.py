@@ -87,6 +87,15 @@ def test_a_skewed_pool_has_as_few_of_the_rarest_class_as_asked_for(flights: Data
     assert late["count"][0] // late["count"][1] == 100
 
 
+def test_a_trusted_set_may_hold_more_of_a_rare_class_than_the_batch_and_none_of_its_records(flights: DataSet) -> None:
+    setting = Small("s", "flights", "s", batch=800, trusted=400, one_in=101, rare_trusted=120)
+    found = drawn(setting, flights, "clean", 0.0, 104)
+    assert len(found.trusted) == 400
+    assert (found.trusted["late"] == "late").sum() == 120
+    assert (found.batch["late"] == "late").sum() < 30
+    assert not set(found.trusted["flight_id"]) & set(found.batch["flight_id"])
+
+
 def test_runs_of_another_kind_of_fit_have_other_keys() -> None:
     run = Run("flights", "clean", 0.0, 1000, "together", 1.0)
     assert run.key == Task(SETTINGS[0], "clean", 0.0, 1000).keys[0]
