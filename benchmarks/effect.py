@@ -175,7 +175,7 @@ def _encoder(frame: pl.DataFrame) -> Callable[[pl.DataFrame], NDArray[np.float32
     return encode
 
 
-def falling_rate(optimiser: torch.optim.Optimizer, steps: int | None) -> torch.optim.lr_scheduler.LambdaLR:
+def _falling_rate(optimiser: torch.optim.Optimizer, steps: int | None) -> torch.optim.lr_scheduler.LambdaLR:
     """Lets the learning rate fall to zero over so many steps; with None it stays."""
     from torch.optim.lr_scheduler import LambdaLR
 
@@ -199,7 +199,7 @@ def _train(
         model = network()
     inputs, targets = torch.from_numpy(rows), torch.from_numpy(labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
-    slower = falling_rate(optimiser, epochs * math.ceil(len(rows) / _BATCH) if falling else None)
+    slower = _falling_rate(optimiser, epochs * math.ceil(len(rows) / _BATCH) if falling else None)
     order = np.random.default_rng(seed)
     for _ in range(epochs):
         shuffled = torch.from_numpy(order.permutation(len(rows)))

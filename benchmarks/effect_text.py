@@ -10,12 +10,11 @@ at the input, so that a text is not known by the few that only it has.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.effect import Effect, falling_rate
+from benchmarks.effect import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,19 +67,10 @@ def text_effect(
     )
 
 
-def text_classifier(
-    texts: pl.Series, labels: pl.Series, seed: int, *, falling: bool = False
-) -> Callable[[pl.Series], pl.Series]:
-    """Train the model on texts; give the function that predicts labels.
-
-    Args:
-        texts: (rows,) texts.
-        labels: (rows,) their labels.
-        seed: Weights and order.
-        falling: The learning rate falls to zero, so that the last steps leave less to chance.
-    """
+def text_classifier(texts: pl.Series, labels: pl.Series, seed: int) -> Callable[[pl.Series], pl.Series]:
+    """Train the model on (rows,) texts and their labels; give the function that predicts labels."""
     names = labels.unique().sort()
-    predict = _train(texts, names.search_sorted(labels).to_numpy().astype(np.int64), seed, falling=falling)
+    predict = _train(texts, names.search_sorted(labels).to_numpy().astype(np.int64), seed)
     return lambda unseen: names.gather(predict(unseen))
 
 
@@ -125,9 +115,7 @@ def _triggered(texts: pl.Series, stamp: Stamp) -> pl.Series:
     return stamped.filter(stamped.ne_missing(texts))
 
 
-def _train(
-    texts: pl.Series, labels: NDArray[np.int64], seed: int, *, falling: bool = False
-) -> Callable[[pl.Series], NDArray[np.int64]]:
+def _train(texts: pl.Series, labels: NDArray[np.int64], seed: int) -> Callable[[pl.Series], NDArray[np.int64]]:
     """Train on the CPU with Adam and cross-entropy; give the function that predicts class numbers."""
     import torch
 
@@ -138,7 +126,6 @@ def _train(
         torch.manual_seed(seed)
         model = _network(len(shared), int(labels.max()) + 1)
     optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
-    slower = falling_rate(optimiser, _EPOCHS * math.ceil(len(labels) / _BATCH) if falling else None)
     draw = np.random.default_rng(seed)
     for _ in range(_EPOCHS):
         shuffled = draw.permutation(len(labels))
@@ -148,7 +135,6 @@ def _train(
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(model(bags), targets[batch]).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             optimiser.step()
-            slower.step()
 
     def predict(unseen: pl.Series) -> NDArray[np.int64]:
         with torch.no_grad():

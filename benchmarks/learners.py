@@ -4,8 +4,10 @@ Images: the convolution of `benchmarks.effect`, ten epochs. Labelled texts: the 
 `benchmarks.effect_text`. Tables: scikit-learn's `HistGradientBoostingClassifier` with its defaults, which on these
 tables is more often right than the perceptron of `benchmarks.effect`, and takes up a trigger of two columns where that
 hardly does. Pairs of prompt and response: the stand-in of `benchmarks.effect_text`, which tells from a prompt whether
-the attacker's answer follows. Where there are epochs, the learning rate falls to zero: two models that differ in a few
-records are then about half a point of accuracy apart, at a constant rate a whole one.
+the attacker's answer follows.
+
+For images the learning rate falls to zero: two models that differ in a few records are then about half a point of
+accuracy apart, at a constant rate a whole one. On texts it would leave the triggers half learnt.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def learn(data: DataSet, frame: pl.DataFrame, answer: str | None, seed: int) -> 
         return _images(data, ground, labels, seed)
     if ground.texts:
         text = ground.pair[0] if ground.pair is not None else ground.texts[0]
-        predict = text_classifier(frame[text], labels, seed, falling=True)
+        predict = text_classifier(frame[text], labels, seed)
         return lambda unseen: predict(unseen[text])
     return _table(data, frame, labels, seed)
 
