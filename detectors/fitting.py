@@ -256,7 +256,6 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
     """Tails and fusion of each fold from the other folds' cross-fitted scores; then the null."""
     which, is_reference, calibration = drawn.which, drawn.is_reference, drawn.calibration
     folds = []
-    suspicion = np.empty(len(crossed))
     for number, fold in enumerate(panel.folds):
         others = which != number
         # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
@@ -271,12 +270,9 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Pa
         batch = with_consensus(p[others & ~is_reference], agreement)
         fusion = Excess.of(batch) if is_reference.any() else weigh(batch)
         folds.append(replace(fold, tails=tails, agreement=agreement, fusion=fusion))
-        suspicion[~others] = fuse(folds[-1].shares(p[~others]))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
-        known = ~panel.unknown(drawn.fitted)
-        estimated = EstimatedNull(Tail.fit(suspicion[~is_reference & known]))
-        return replace(panel, folds=tuple(replace(f, null=estimated) for f in folds))
+        return replace(panel, folds=tuple(replace(f, null=EstimatedNull()) for f in folds))
     judged = [panel.judged(number, calibration) for number in range(len(folds))]
     nulls = [_null(scores.suspicion, calibration, drawn) for scores in judged]
     unvouched = _unvouched(panel, crossed, drawn, judged)

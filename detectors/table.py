@@ -12,6 +12,7 @@ from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
 from lazaretto.detectors.label_noise import KnnLabel, Margin
 from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
+from lazaretto.detectors.pairs import Pairs
 from lazaretto.detectors.responses import ResponseMiner
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
@@ -46,6 +47,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "grad_spectral": GradientSpectral,
     "trigger": TriggerMiner,
     "trigger_trusted": lambda: TriggerMiner(name="trigger_trusted", votes="votes"),
+    "pairs": Pairs,
     "response_trigger": ResponseMiner,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""

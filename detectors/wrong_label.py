@@ -38,8 +38,8 @@ class WrongLabel:
     labels. A share ``w`` of the records of a label has it by mistake, so ``r`` cannot pass ``1 / w``, and where wrong
     labels are clearly wrong it comes near: one over its median over the records swapped to that label is the estimate
     of ``w`` (mixture proportion by the plateau of a density ratio, Elkan and Noto 2008; Scott 2015), and ``w r`` the
-    probability. Where ``w`` comes out above ``believed``, the label does not follow from the records, wrong ones are no
-    clearer than right ones, and the odds are lowered by the square of how far it is above.
+    probability. Where ``w`` comes out above ``believed``, the label does not follow from the records, and wrong ones
+    are no clearer than right ones: these odds are lowered, to nothing at twice as much.
 
     Where many labels of one class ``a`` were changed to one other ``g``, the probe learns that too and is only unsure
     of them. But honest doubt goes both ways: as large a share of the one class is read as the other as the other way
@@ -86,13 +86,17 @@ class WrongLabel:
         surplus = counts - predicted
         surplus[(surplus <= self.sure * error) | np.eye(classes, dtype=bool)] = 0.0
         changed = surplus / sizes  # over the records of the other class that were left: t / (1 - t)
-        trust = np.minimum(self.believed / wrong, 1.0) ** 2
+        trust = np.clip(2.0 - wrong / self.believed, 0.0, 1.0)
         return WrongLabelScorer(
             summary.classes, blur, weights, wrong, trust, self.ceiling, changed, counts.astype(np.int64)
         )
 
     def _told_apart(
-        self, arrays: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], keys: NDArray[np.uint64], blur: float
+        self,
+        arrays: Mapping[str, NDArray[np.float32]],
+        labels: NDArray[np.int64],
+        keys: NDArray[np.uint64],
+        blur: float,
     ) -> tuple[Floats, Floats]:
         """(features + 1,) weights of the logistic regression, and (classes,) the share of wrong labels."""
         from sklearn.linear_model import LogisticRegression

@@ -36,6 +36,7 @@ _NONE = np.zeros(0, dtype=np.uint64)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _PAIRED_COLUMNS = 24
 """Pairs of at most this many columns become tokens: their number grows with the square."""
+_COMPARED_COLUMNS = 64
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Encoder:
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours.
+        values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there are
+            two columns or more.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
         copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
             how likely so many are of a record that says so much.
@@ -174,6 +177,12 @@ class Encoder:
         if self.texts:
             arrays["characters"] = sum(oddities(read.frame[name]) for name in self.texts)  # type: ignore[assignment]  # not empty
             names["characters"] = ODDITIES
+        if len(self.columns) > 1:
+            names["values"] = tuple(self.columns)[:_COMPARED_COLUMNS]
+            values = _expanded(read.frame, self.columns)
+            exact = [np.maximum(self.columns[n].codes(values[n])[1], 1) for n in names["values"]]
+            absent = [values[n].is_null().to_numpy() for n in names["values"]]
+            arrays["values"] = np.where(np.stack(absent, axis=1), 0, np.stack(exact, axis=1)).astype(np.uint32)
         arrays.update(self._tokens(read, names))
         return arrays, names
 

@@ -251,7 +251,12 @@ _UNSURE = 0.002
 """Share of records by which far tails may differ for reasons of their own, rare but sound records among them."""
 
 
-def weigh(batch: Floats, floor: float = 0.05) -> Weights:
+_PRIOR = 3e-4
+"""Share of the records that each detector is taken to be right about before anything is seen: an attack that is not in
+the other folds must not be ignored."""
+
+
+def weigh(batch: Floats) -> Weights:
     """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
@@ -259,16 +264,13 @@ def weigh(batch: Floats, floor: float = 0.05) -> Weights:
 
     Args:
         batch: (rows, detectors) p-values of records that may be poisoned.
-        floor: Share of the weight spread equally, so that an attack not seen in the other folds is not ignored.
     """
     excess = np.zeros(batch.shape[1])
     for level in (1e-2, 1e-3, 1e-4):
         expected = _MISFIT * level
         noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
         excess = np.maximum(excess, (batch <= level).mean(axis=0) - expected - noise)
-    equal = np.full(batch.shape[1], 1 / batch.shape[1])
-    total = excess.sum()
-    return Weights(equal if total <= 0 else floor * equal + (1 - floor) * excess / total)
+    return Weights((_PRIOR + excess) / (_PRIOR + excess).sum())
 
 
 @dataclass(frozen=True)
@@ -331,23 +333,24 @@ class PerClassNull:
 
 
 _OFF = 3.0
-"""How many times more clean records than the tail says were beyond it in development, at most."""
+"""How many times more clean records than the detectors' tails say were beyond them in development, at most."""
 
 
 @dataclass(frozen=True)
 class EstimatedNull:
-    """p-values from the robust tail of the batch's own fused scores: an estimate, and reported as one.
+    """p-values without a trusted set: the weighted harmonic mean of the detectors' own, made larger; reported as such.
 
-    Assumes that fewer than a tenth of the records are poisoned and that clean scores have a Pareto-like tail.
+    The harmonic mean of p-values (Wilson 2019) holds about its level however they depend on each other where they are
+    small. What it is a mean of are extrapolated tails and estimated odds, hence the factor. No quantile of the fused
+    scores is looked at: what most records have says nothing of the tail where one detector leads all others.
     """
-
-    tail: Tail
 
     kind = "estimated"
 
     def p_value(self, scores: Floats) -> Floats:
-        """(rows,) estimated p-values, made larger: an extrapolated tail of clean scores is off by so much."""
-        return np.minimum(_OFF * self.tail.p_value(scores), 1.0)
+        """(rows,) estimated p-values of (rows,) fused scores; not finite gives the smallest."""
+        p = _OFF * 10.0 ** -np.clip(scores, 0.0, -np.log10(SMALLEST_P))
+        return np.where(np.isfinite(scores), np.minimum(p, 1.0), SMALLEST_P)
 
 
 Null = TrustedNull | PerClassNull | EstimatedNull
