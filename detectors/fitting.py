@@ -22,7 +22,6 @@ from lazaretto.calibrate import (
     WideTail,
     consensus,
     fitted_tail,
-    fuse,
     weigh,
 )
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Views, fit
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lazaretto.contract import Contract, Policy
+    from lazaretto.detector import Scorer
     from lazaretto.detectors.views.probe import Probe
 
 SAMPLE_ROWS = {"table": 20_000, "image": 10_000}

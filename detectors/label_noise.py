@@ -85,7 +85,8 @@ class KnnLabel:
 
     Departure: the log ratio of the two mean distances in place of a vote, which has few values and many ties. Both get
     a share of the usual distance added: that a copy exists with another label says no more than that a very near
-    record does. The neighbours are found once, in the compact view, and shared with `KnnDistance` and the trigger miner.
+    record does. The neighbours are found once, in the compact view, and shared with `KnnDistance` and the trigger
+    miner.
     """
 
     name: str = "knn_label"

@@ -51,9 +51,9 @@ class Pairs:
     pair that ``n`` records have and ``e = n_a n_b / records`` would by chance. What ``quantile`` of the records reach
     between the same two columns, in standard normal deviations, is their unit, at least 1. The counterfactual: of the
     records with a pair, how often do two agree in a third column, on a value that is not common? The second highest of
-    these shares over the columns lowers the lift, to nothing at ``explained``. A pair that more than a share ``rare`` of
-    the records have is rather how the columns are made (no wind has no direction), and counts by as much less. A record
-    scores its strongest pair.
+    these shares over the columns lowers the lift, to nothing at ``explained``. A pair that more than a share ``rare``
+    of the records have is rather how the columns are made (no wind has no direction), and counts by as much less. A
+    record scores its strongest pair.
     """
 
     name: str = "pairs"
@@ -84,11 +84,12 @@ class Pairs:
         values = np.unique(summary.arrays["values"], axis=0)
         counted = [self._repeated(column) for column in values.T]
         others = _uncommon(values, self.common)
-        meetings = []
-        for j, right in enumerate(counted):
-            for i in range(j):
-                if len(counted[i][1]) and len(right[1]):
-                    meetings.append(self._meeting((i, j), counted[i], right, values, others))
+        meetings = (
+            self._meeting((i, j), counted[i], right, values, others)
+            for j, right in enumerate(counted)
+            for i in range(j)
+            if len(counted[i][1]) and len(right[1])
+        )
         return PairsScorer(tuple(m for m in meetings if len(m.codes)), summary.names.get("values", ()))
 
     def _repeated(self, column: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -110,7 +110,7 @@ class Panel:
     withheld: frozenset[str] = frozenset()
     """Columns of personal data, whose values no explanation may say."""
     unvouched: NDArray[np.float64] | None = None
-    """(trusted,) estimated p-values of the trusted records as if nobody vouched for them; None without a trusted set."""
+    """(trusted,) estimated p-values of the trusted records as if nobody vouched for them; None without such a set."""
 
     @property
     def names(self) -> tuple[str, ...]:

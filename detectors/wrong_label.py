@@ -44,8 +44,8 @@ class WrongLabel:
     Where many labels of one class ``a`` were changed to one other ``g``, the probe learns that too and is only unsure
     of them. But honest doubt goes both ways: as large a share of the one class is read as the other as the other way
     round, each class counted alike. The surplus of one way over what the other predicts gives the share ``t`` of ``a``
-    that was changed; of a record that the probe gives ``p(a)`` and ``p(g)``, the part ``t / (1 - t) p(a) / p(g)`` of the
-    latter is then from changed labels, and these odds are added (counts as in confident learning, Northcutt et al.
+    that was changed; of a record that the probe gives ``p(a)`` and ``p(g)``, the part ``t / (1 - t) p(a) / p(g)`` of
+    the latter is then from changed labels, and these odds are added (counts as in confident learning, Northcutt et al.
     2021; their asymmetry as evidence is our own).
     """
 
@@ -169,15 +169,16 @@ class WrongLabelScorer:
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
                 continue
-            near = int((views["neighbour_labels"][row] == label).sum())
+            nearest, given, instead = views["neighbour_labels"][row], self.classes[label], self.classes[other]
             words = (
-                f"the probe gives its label {self.classes[label]!r} {shares[row, label]:.0%} and {self.classes[other]!r} "
-                f"{shares[row, other]:.0%}; {near} of its {views['neighbour_labels'].shape[1]} nearest records have its label"
+                f"the probe gives its label {given!r} {shares[row, label]:.0%} and {instead!r} "
+                f"{shares[row, other]:.0%}; {int((nearest == label).sum())} of its {len(nearest)} nearest records have "
+                "its label"
             )
             if self.changed[label, other] > 0:
                 words += (
-                    f"; {self.counts[label, other]} records labelled {self.classes[label]!r} look like "
-                    f"{self.classes[other]!r}, and only {self.counts[other, label]} the other way round"
+                    f"; {self.counts[label, other]} records labelled {given!r} look like {instead!r}, and only "
+                    f"{self.counts[other, label]} the other way round"
                 )
             said.append(words)
         return said

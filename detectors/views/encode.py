@@ -61,8 +61,8 @@ class Encoder:
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours.
-        values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there are
-            two columns or more.
+        values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
+            are two columns or more.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
         copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
             how likely so many are of a record that says so much.
@@ -114,7 +114,8 @@ class Encoder:
             else:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
-        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), {}, None, device)
+        usual = {name: Looks.of(_hashed(frame[name])) for name in plain}
+        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, None, device)
         return draft._finished(frame, words, seed)
 
     def _finished(
@@ -122,8 +123,7 @@ class Encoder:
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
         read = replace(self._read(frame), words=words)
-        done = replace(self, usual={name: Looks.of(_hashed(frame[name])) for name in self.plain})
-        done = replace(done, known=Looks.of(looks := done._looks(read), done._information(read, looks)))
+        done = replace(self, known=Looks.of(looks := self._looks(read), self._information(read, looks)))
         features = done.features(read)
         if features.shape[1] > _COMPACT:
             from sklearn.utils.extmath import randomized_svd
@@ -231,7 +231,7 @@ class Encoder:
         return looks
 
     def _information(self, read: _Read, looks: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """(rows,) minus the log of the chance that a record's plain values meet, each as frequent as it is elsewhere."""
+        """(rows,) minus the log of the chance that a record's plain values meet, each as frequent as elsewhere."""
         copies = self.known.copies(looks) if len(self.known.known) else _counted(looks)
         said = np.zeros(len(looks))
         for name, usual in self.usual.items():

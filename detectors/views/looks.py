@@ -50,7 +50,7 @@ class Looks:
         looks = len(self.known)
         if not looks:
             return np.ones(len(copies))
-        low, high = (np.searchsorted(self.information, information, side=side) for side in ("left", "right"))  # type: ignore[call-overload]  # both sides
+        low, high = (np.searchsorted(self.information, information, side=side) for side in ("left", "right"))
         half = max(_LEAST_NEAR, round(_NEAR * looks)) // 2
         low, high = np.maximum(np.minimum(low, (low + high) // 2 - half), 0), np.minimum(high + half, looks)
         usual = np.maximum(self.repeated[high] - self.repeated[low], 1) / (high - low)

@@ -148,8 +148,8 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with flipped labels; ``odds`` where they are the logarithm of odds; ``log`` where scores grow like minus the logarithm of a tail; ``known`` where they are
-            just that; ``wide`` for all else.
+            with flipped labels; ``odds`` where they are the logarithm of odds; ``log`` where scores grow like minus
+            the logarithm of a tail; ``known`` where they are just that; ``wide`` for all else.
     """
     if kind == "known":
         return KnownTail()
