@@ -11,12 +11,15 @@ from hypothesis.extra.numpy import arrays
 from lazaretto.calibrate import (
     CLEAN,
     SMALLEST_P,
+    EstimatedNull,
     Excess,
+    OddsTail,
     PValueCounts,
     Tail,
     TrustedNull,
     Weights,
     consensus,
+    fitted_tail,
     fuse,
     weigh,
 )
@@ -90,18 +93,51 @@ def test_one_detector_alone_is_enough_for_the_fusion() -> None:
     assert suspicion[1] < 1
 
 
-def test_weights_follow_the_excess_and_keep_a_floor() -> None:
+def test_weights_follow_the_excess_and_leave_the_others_their_prior() -> None:
     batch = np.random.default_rng(3).uniform(size=(5_000, 4))
     batch[:200, 2] = 1e-9
     weights = weigh(batch).weights
     assert weights.sum() == pytest.approx(1)
-    assert weights.argmax() == 2
-    assert weights.min() >= 0.05 / 4
+    assert weights[2] > 0.95
+    # A hundredth of a detector with 4 % of excess: a p-value a hundred times smaller is heard as loudly.
+    np.testing.assert_allclose(np.delete(weights, 2) / weights[2], 0.01, rtol=0.3)
+    alone = np.full((1, 4), 0.5)
+    alone[0, 0] = 1e-9
+    assert fuse(weigh(batch).shares(alone))[0] > 6
 
 
 def test_weights_of_a_clean_batch_are_equal() -> None:
     batch = np.random.default_rng(4).uniform(size=(5_000, 4))
     np.testing.assert_allclose(weigh(batch).weights, 0.25)
+
+
+def test_odds_are_taken_at_their_word_and_even_ones_are_one_in_a_thousand() -> None:
+    p = OddsTail().p_value(np.log([1e-6, 1e-3, 1.0, 10.0, 1e12]))
+    np.testing.assert_allclose(p, [1.0, 1.0, 1e-3, 1e-4, SMALLEST_P])
+    assert (OddsTail().p_value(np.array([np.nan, np.inf])) == SMALLEST_P).all()
+    # Nothing is fitted: half a batch of poison does not move it.
+    assert fitted_tail(np.full(1_000, 5.0), "odds") == OddsTail()
+
+
+@pytest.mark.parametrize("detectors", [1, 8, 24])
+def test_an_estimated_null_holds_its_level_whether_detectors_agree_or_not(detectors: int) -> None:
+    rng = np.random.default_rng(8)
+    apart = rng.uniform(size=(100_000, detectors))
+    alike = np.repeat(apart[:, :1], detectors, axis=1)
+    equal = Weights(np.full(detectors, 1 / detectors))
+    for p_values in (apart, alike):
+        p = EstimatedNull().p_value(fuse(equal.shares(p_values)))
+        for level in (1e-2, 1e-3):
+            assert level / 5 < (p <= level).mean() <= level
+
+
+def test_an_estimated_null_is_three_times_the_harmonic_mean_whatever_else_is_in_the_batch() -> None:
+    weights = Weights(np.array([0.5, 0.25, 0.25]))
+    p_values = np.array([[1e-4, 0.5, 1.0], [1.0, 1.0, 1.0], [1e-12, 1e-12, 1e-12]])
+    p = EstimatedNull().p_value(fuse(weights.shares(p_values)))
+    harmonic = 1 / (0.5 / 1e-4 + 0.25 / 0.5 + 0.25)
+    np.testing.assert_allclose(p, [3 * harmonic, 1.0, 3 * SMALLEST_P])
+    assert EstimatedNull().p_value(np.array([np.nan]))[0] == SMALLEST_P
 
 
 def test_what_the_batch_has_more_of_than_trusted_records_counts_for_more() -> None:

@@ -1,0 +1,56 @@
+"""Copies count by how much a record says: the empty are alike by chance, the rich are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lazaretto.contract import parse_contract
+from lazaretto.detector import Views, fit
+from lazaretto.detectors.hygiene import Copies
+from lazaretto.detectors.views.encode import Encoder
+from lazaretto.detectors.views.looks import Looks
+
+COLUMNS = [f"word{number}" for number in range(12)]
+NUMBERS = ", ".join(f"{name}: {{type: integer}}" for name in COLUMNS)
+CONTRACT = parse_contract(f"dataset: mails\ncolumns: {{{NUMBERS}}}\n", "c")
+EMPTY, RICH = 48, 20
+
+
+def _mails() -> pl.DataFrame:
+    """Counts of words: mails of no word at all first, mails of some, and twenty times one of many words."""
+    rng = np.random.default_rng(104)
+    some = rng.poisson(0.35 * rng.gamma(1.0, size=(1_500, 1)), (1_500, 12))
+    some = some[some.any(axis=1)]
+    counts = np.concatenate([np.zeros((EMPTY, 12)), some, np.tile(rng.poisson(3.0, 12), (RICH, 1))])
+    return pl.DataFrame(counts.astype(np.int64), schema=COLUMNS)
+
+
+def test_a_rich_record_twenty_times_is_odder_than_an_empty_one_forty_eight_times() -> None:
+    _, arrays, names = Encoder.fit(_mails(), CONTRACT, 0, torch.device("cpu"))
+    rows = len(arrays["copies"])
+    views = Views(np.arange(rows, dtype=np.uint64), np.full(rows, -1), arrays, names)
+    scores = fit(Copies(), [views]).score(views)
+    assert (arrays["copies"][0], arrays["copies"][-1]) == (EMPTY, RICH)
+    assert scores[-1] == scores.max()
+    assert scores[-1] > scores[0] + 2
+    np.testing.assert_allclose(scores[arrays["copies"] == 1], 0.0)
+
+
+def test_without_information_the_number_alone_decides() -> None:
+    looks = np.repeat(np.arange(1_000, dtype=np.uint64), [EMPTY, RICH, *[1] * 998])
+    known = Looks.of(looks)
+    rarity = known.rarity(known.copies(looks), np.zeros(len(looks)))
+    assert rarity[0] < rarity[EMPTY] < rarity[-1] == 1.0
+    assert rarity[EMPTY] / rarity[0] == pytest.approx(EMPTY / RICH)
+
+
+def test_a_look_that_was_not_fitted_has_one_copy_and_is_not_rare() -> None:
+    known = Looks.of(np.array([3, 3, 5], dtype=np.uint64), np.array([1.0, 1.0, 2.0]))
+    copies = known.copies(np.array([3, 4, 5], dtype=np.uint64))
+    assert copies.tolist() == [2, 1, 1]
+    assert known.rarity(copies, np.array([1.0, 9.0, 2.0]))[1:].tolist() == [1.0, 1.0]
+    nothing = Looks.of(np.zeros(0, dtype=np.uint64))
+    assert nothing.rarity(nothing.copies(np.array([3], dtype=np.uint64)), np.zeros(1)).tolist() == [1.0]
