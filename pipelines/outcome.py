@@ -355,7 +355,7 @@ def _null(outcome: Outcome) -> dict[str, Any]:
             "meaning": meaning,
             **_doubt(outcome, panel.unvouched),
         }
-    meaning = "p-values are an estimate from the batch's own robust tail: no trusted set was given"
+    meaning = "p-values are an estimate from tails fitted to the batch itself: no trusted set was given"
     return {"kind": "estimated", "meaning": meaning}
 
 
