@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = "columns:\n  i: {type: integer}\n  a: {type: number}\n  b: {type: number}\n"
-POLICY = "policy: {detectors: [margin, knn_label]}\n"
+POLICY = "policy: {detectors: [margin, knn_label, wrong_label]}\n"
 FLIPS = 20
 
 

@@ -18,4 +18,4 @@ def test_a_common_category_is_not_said_to_be_many_deviations_away() -> None:
     views = Views(np.arange(300, dtype=np.uint64), np.full(300, -1), {"shape": shape}, names)
     said = " ".join(fit(Histogram(), [views]).explain(views))
     assert "country = IT" in said
-    assert max(abs(float(number)) for number in re.findall(r"([+-][\d.]+) sd", said)) < 5
+    assert max(abs(float(number)) for number in re.findall(r"\(([+-][\d.]+) standard deviations", said)) < 5
