@@ -28,6 +28,7 @@ from lazaretto.detector import UNKNOWN_LABEL, Detector, Views, fit
 from lazaretto.detectors.panel import (
     DetectorsFailed,
     Fold,
+    Near,
     Panel,
     Scores,
     complaint,
@@ -38,6 +39,7 @@ from lazaretto.detectors.panel import (
     with_consensus,
 )
 from lazaretto.detectors.views.encode import Encoder
+from lazaretto.detectors.views.images import HALVES
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Recipe, train
 from lazaretto.detectors.views.sample import record_keys
@@ -128,8 +130,7 @@ def fit_panel(
         clock.lap("probe")
     voters = None
     if drawn.is_reference.sum() >= _FEWEST_VOTERS:
-        known = fitted.take(drawn.is_reference)
-        voters = Neighbours.of(known["compact"], known.keys, known.labels, len(classes), _NEIGHBOURS, _INDEXED, device)
+        voters = _index(fitted.take(drawn.is_reference), "compact", _INDEXED, device)
     able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
     folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
     kept = tuple(d for d in able if d.name not in failed)
@@ -190,7 +191,7 @@ def _fit_folds(
     clock: _Clock,
 ) -> tuple[tuple[Fold, ...], list[Views], dict[str, str]]:
     """The fold states without calibration, the views of each fold's own records, and the detectors that failed."""
-    states: list[tuple[Neighbours, dict[str, Scorer]]] = []
+    states: list[tuple[Near, dict[str, Scorer]]] = []
     judged: list[Views] = []
     failed: dict[str, str] = {}
     fitted = drawn.fitted
@@ -206,20 +207,26 @@ def _fit_folds(
 
     for number in range(drawn.folds):
         outside = fitted.take(drawn.which != number)
-        index = Neighbours.of(
-            outside["compact"], outside.keys, outside.labels, len(outside.classes), _NEIGHBOURS, indexed, device
+        near = Near(
+            _index(outside, "compact", indexed, device),
+            {half: _index(outside, half, indexed, device) for half in HALVES if half in outside},
+            voters,
         )
         clock.lap("neighbours")
-        views = enriched(probe, (index, voters), number, outside)
+        views = enriched(probe, near, number, outside)
         clock.lap("probe views")
         scorers: dict[str, Scorer] = {}
         fit_each([d for d in able if not getattr(d, "crossed", False)], [views], scorers)
-        states.append((index, scorers))
-        judged.append(enriched(probe, (index, voters), number, fitted.take(drawn.which == number)))
+        states.append((near, scorers))
+        judged.append(enriched(probe, near, number, fitted.take(drawn.which == number)))
     for number, (_, scorers) in enumerate(states):
         others = [views for other, views in enumerate(judged) if other != number]
         fit_each([d for d in able if getattr(d, "crossed", False)], others, scorers)
-    return tuple(Fold(index, voters, scorers) for index, scorers in states), judged, failed
+    return tuple(Fold(near, scorers) for near, scorers in states), judged, failed
+
+
+def _index(views: Views, view: str, limit: int, device: torch.device) -> Neighbours:
+    return Neighbours.of(views[view], views.keys, views.labels, len(views.classes), _NEIGHBOURS, limit, device)
 
 
 def _able_calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: _Drawn) -> Panel:

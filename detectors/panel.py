@@ -58,12 +58,31 @@ class DetectorsFailed(Exception):  # noqa: N818  reads as what happened
 
 
 @dataclass(frozen=True)
+class Near:
+    """The records that others are compared with."""
+
+    batch: Neighbours
+    """By the compact view."""
+    halves: Mapping[str, Neighbours]
+    """By either half of an image alone, where there are images: half -> neighbours."""
+    voters: Neighbours | None
+    """Trusted records whose labels say what a record's would be; None where there are too few."""
+
+    def views(self, views: Views) -> dict[str, NDArray[Any]]:
+        """What is near each record (`Neighbours.views`), and the labels ``left_votes``, ``right_votes``, ``votes``."""
+        found = self.batch.views(views["compact"], views.keys)
+        for half, index in self.halves.items():
+            found[f"{half}_votes"] = index.views(views[half], views.keys)["neighbour_labels"]
+        if self.voters is not None:
+            found["votes"] = self.voters.views(views["compact"], views.keys)["neighbour_labels"]
+        return found
+
+
+@dataclass(frozen=True)
 class Fold:
     """The fitted state that judges the records of one fold."""
 
-    neighbours: Neighbours
-    voters: Neighbours | None
-    """Trusted records whose labels say what a record's would be; None where there are too few."""
+    near: Near
     scorers: Mapping[str, Scorer]
     tails: Mapping[str, HasTail] = field(default_factory=dict)
     agreement: HasTail | None = None
@@ -168,7 +187,7 @@ class Panel:
     def enriched(self, number: int, views: Views) -> Views:
         """The views with what fold ``number``'s probe and neighbours see."""
         fold = self.folds[number]
-        return enriched(self.probe, (fold.neighbours, fold.voters), number, views)
+        return enriched(self.probe, fold.near, number, views)
 
     def judged(self, number: int, base: Views, faults: dict[str, str] | None = None) -> Scores:
         """Judge records by the state of fold ``number``, whichever fold they are in.
@@ -215,15 +234,11 @@ def encode_labels(frame: pl.DataFrame, label: str | None, classes: tuple[str, ..
     return np.asarray(index.fill_null(UNKNOWN_LABEL).to_numpy(), dtype=np.int64)
 
 
-def enriched(probe: Probe | None, near: tuple[Neighbours, Neighbours | None], number: int, views: Views) -> Views:
+def enriched(probe: Probe | None, near: Near, number: int, views: Views) -> Views:
     """The views with what one fold's probe, its neighbours and the trusted voters see."""
-    neighbours, voters = near
     # Without labels there is no probe; its hidden view is then the compact view, so that spectral detectors still run.
     seen = probe.views(number, views["features"], views.labels) if probe else {"hidden": views["compact"]}
-    found = neighbours.views(views["compact"], views.keys)
-    if voters is not None:
-        found["votes"] = voters.views(views["compact"], views.keys)["neighbour_labels"]
-    return views.with_arrays({**seen, **found})
+    return views.with_arrays({**seen, **near.views(views)})
 
 
 def with_consensus(p: NDArray[np.float64], agreement: HasTail) -> NDArray[np.float64]:

@@ -1,12 +1,14 @@
 """Trigger mining: a feature that implies a label which nothing else about its records supports.
 
 A backdoor needs its trigger to predict the target label. So every record is cut into tokens (a local pattern of an
-image at its place, a pair of values of a table, later a word), and for every token and label the detector counts how
+image at its place, a pair of values of a table, a word), and for every token and label the detector counts how
 many of its records carry that label and how many *would* if the token meant nothing, by the votes of each record's
-neighbours. Natural features imply labels too, but then the neighbours agree.
+neighbours. Natural features imply labels too, but then the neighbours agree. Where the trigger moves every label on to
+the next, no label is implied: so it is counted as well how many of a token's records have a label against the votes.
 
-Neighbours in the batch know what is natural best, but a poison that makes up a third of a batch is its own
-neighbourhood there; trusted neighbours are fewer and cannot be poisoned by the batch. So the panel runs one miner with
+Poisons may be each other's neighbours, for they share the trigger, and would vote for each other. So a pattern of an
+image is judged by neighbours found in the half of the image that it is not in: what the record would be labelled were
+the token not there. Trusted neighbours are fewer and cannot be poisoned by the batch; the panel runs one miner with
 each.
 """
 
@@ -21,6 +23,7 @@ from lazaretto.detector import UNKNOWN_LABEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
 
     from lazaretto.detector import Views
 
@@ -36,13 +39,18 @@ class TokenCounts:
         observed: (buckets, classes) int64, in 1/256 of a record.
         expected: (buckets, classes) int64, in 1/256 of a record.
         variance: (buckets, classes) int64, in 1/256 of a squared record.
+        against: (buckets,) int64, votes against the labels of the token's records, in 1/256 of a record.
+        usual: (2, classes) int64, votes against a label over all tokens, and tokens, both in 1/256.
     """
 
     observed: NDArray[np.int64]
     expected: NDArray[np.int64]
     variance: NDArray[np.int64]
+    against: NDArray[np.int64]
+    usual: NDArray[np.int64]
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    judges: tuple[str, ...]
 
     def merge(self, other: TokenCounts) -> TokenCounts:
         """Sums; exact in any order."""
@@ -50,8 +58,11 @@ class TokenCounts:
             self.observed + other.observed,
             self.expected + other.expected,
             self.variance + other.variance,
+            self.against + other.against,
+            self.usual + other.usual,
             self.classes,
             self.names,
+            self.judges,
         )
 
 
@@ -63,7 +74,8 @@ class TriggerMiner:
     variance come from the neighbours' smoothed votes. Votes are off by some share for natural features too, which over
     many records would look like certainty; ``misfit`` is the share that is not held against a token. A token in fewer
     than ``least`` records of the label counts for nothing. Tokens are hashed to ``buckets``; a collision dilutes a
-    trigger's lift, it cannot invent one.
+    trigger's lift, it cannot invent one. A token's lift whatever the label is that of the votes against the labels of
+    its records over what is usual for these labels, standardised alike.
     """
 
     name: str = "trigger"
@@ -76,6 +88,7 @@ class TriggerMiner:
     """The view with the voters' labels: neighbours in the batch, or ``votes`` for trusted records alone."""
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = True
+    tail: ClassVar[str] = "crowded"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -84,33 +97,49 @@ class TriggerMiner:
 
     def summarise(self, views: Views) -> TokenCounts:
         """Count every token of every record with a known label."""
-        from scipy.sparse import csr_array
-
-        classes = np.arange(len(views.classes))
-        tokens = _slots(views["tokens"], self.buckets)
-        rows, wide = tokens.shape
-        # (buckets, rows): how often each record has each token.
-        carried = csr_array(
-            (np.ones(tokens.size, dtype=np.int64), tokens.ravel(), np.arange(rows + 1, dtype=np.int64) * wide),
-            shape=(rows, self.buckets),
-        ).T
-        share = _votes(views, self.votes, self.smoothing)
-        known = (views.labels != UNKNOWN_LABEL)[:, None]
-        own = _UNIT * (views.labels[:, None] == classes)
-        observed, expected, variance = (
-            np.asarray(carried @ (np.rint(weight) * known).astype(np.int64))
-            for weight in (own, _UNIT * share, _UNIT * share * (1 - share))
+        classes = len(views.classes)
+        judges = _judges(views, self.votes)
+        observed, expected, variance = (np.zeros((self.buckets, classes), dtype=np.int64) for _ in range(3))
+        against, usual = np.zeros(self.buckets, dtype=np.int64), np.zeros((2, classes), dtype=np.int64)
+        known = views.labels != UNKNOWN_LABEL
+        own = known[:, None] & (views.labels[:, None] == np.arange(classes))
+        for judge in sorted(set(judges)):
+            mine = np.array([name == judge for name in judges], dtype=np.bool_)
+            carried = _carried(_slots(views["tokens"][:, mine], self.buckets), self.buckets)
+            share = _votes(views, judge, self.smoothing) * known[:, None]
+            other = np.rint(_UNIT * (own * (1 - share)).sum(axis=1)).astype(np.int64)
+            observed += carried @ (_UNIT * own.astype(np.int64))
+            expected += carried @ np.rint(_UNIT * share).astype(np.int64)
+            variance += carried @ np.rint(_UNIT * share * (1 - share)).astype(np.int64)
+            against += carried @ other
+            usual += int(mine.sum()) * np.stack([other @ own, _UNIT * own.sum(axis=0)])
+        return TokenCounts(
+            observed, expected, variance, against, usual, views.classes, views.names.get("tokens", ()), judges
         )
-        return TokenCounts(observed, expected, variance, views.classes, views.names.get("tokens", ()))
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
         """Standardise the residual lifts."""
         observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
         z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
-        z[0] = 0.0  # where a record has no further token
-        counts = observed.astype(np.float32), expected.astype(np.float32)
-        return TriggerScorer(z.astype(np.float32), *counts, summary.classes, summary.names, self.votes, self.smoothing)
+        usual = summary.usual[0] / np.maximum(summary.usual[1], 1)
+        against, would = summary.against / _UNIT, observed @ usual
+        error = np.sqrt(observed @ (usual * (1 - usual)) + self.shrink + (self.misfit * would) ** 2)
+        doubt = np.where(observed.sum(axis=1) < self.least, 0.0, (against - would) / error)
+        z[0] = doubt[0] = 0.0  # where a record has no further token
+        return TriggerScorer(
+            z.astype(np.float32),
+            doubt.astype(np.float32),
+            observed.astype(np.float32),
+            expected.astype(np.float32),
+            against.astype(np.float32),
+            would.astype(np.float32),
+            summary.classes,
+            summary.names,
+            summary.judges,
+            self.votes,
+            self.smoothing,
+        )
 
 
 @dataclass(frozen=True)
@@ -118,30 +147,35 @@ class TriggerScorer:
     """Looks every token of a record up under the record's label."""
 
     z: NDArray[np.float32]
+    """(buckets, classes)."""
+    doubt: NDArray[np.float32]
+    """(buckets,) the lift of votes against whatever the labels are."""
     observed: NDArray[np.float32]
     expected: NDArray[np.float32]
+    against: NDArray[np.float32]
+    would: NDArray[np.float32]
+    """(buckets,) what ``against`` is usual for such labels."""
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    judges: tuple[str, ...]
     votes: str
     smoothing: float
 
     def score(self, views: Views) -> NDArray[np.float64]:
-        """(rows,) half the square of the largest standardised lift, times the share of votes against the label.
+        """(rows,) the largest of half the square of a token's lift, times the share of its votes against the label.
 
         Half the square is minus the logarithm of a normal tail, up to smaller terms: a tail that can be extrapolated.
         The votes are the counterfactual: what the record would be labelled but for the token. NaN for an unknown label.
         """
-        best, _ = self._strongest(views)
-        share = _votes(views, self.votes, self.smoothing)[np.arange(len(views)), np.maximum(views.labels, 0)]
-        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best**2 / 2 * (1.0 - share))
+        best = self._told(views).max(axis=1, initial=0.0)
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, best)
 
     def explain(self, views: Views) -> list[str]:
         """The token, how many records carry it with this label and would by chance, and the label but for it."""
-        every = _slots(views["tokens"], len(self.z))
-        lifts = self.z[every, np.maximum(views.labels, 0)[:, None]]
+        told = self._told(views)
         # Of tokens that tell as much the last: an exact value comes after the range that it is in.
-        position = lifts.shape[1] - 1 - lifts[:, ::-1].argmax(axis=1)
-        slots, strongest = every[np.arange(len(views)), position], lifts.max(axis=1)
+        position = told.shape[1] - 1 - told[:, ::-1].argmax(axis=1)
+        slots = _slots(views["tokens"], len(self.z))[np.arange(len(views)), position]
         said = []
         for row, (slot, place, label) in enumerate(zip(slots, position, views.labels, strict=True)):
             name = self.names[place] if self.names else "something in it"
@@ -149,15 +183,22 @@ class TriggerScorer:
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
                 continue
-            if strongest[row] <= 0:
+            if told[row, place] <= 0:
                 said.append("nothing in it goes with its label more often than its neighbours explain")
                 continue
             shared = "that share what it has there" if words is None else f"that also say {words!r}"
-            said.append(
-                f"{name}: of the records {shared}, {self.observed[slot, label]:.0f} are labelled "
-                f"{self.classes[label]!r}; by their neighbours {self.expected[slot, label]:.0f} would be"
-                + self._without(views[self.votes][row], int(label))
-            )
+            if self.doubt[slot] > self.z[slot, label]:
+                counted = (
+                    f"{self.against[slot]:.0f} have a label that their neighbours do not, "
+                    f"and {self.would[slot]:.0f} usually would"
+                )
+            else:
+                counted = (
+                    f"{self.observed[slot, label]:.0f} are labelled {self.classes[label]!r}; by their neighbours "
+                    f"{self.expected[slot, label]:.0f} would be"
+                )
+            voters = views[_judges(views, self.votes)[place]][row]
+            said.append(f"{name}: of the records {shared}, {counted}" + self._without(voters, int(label)))
         return said
 
     def _without(self, voters: NDArray[np.int64], label: int) -> str:
@@ -172,11 +213,33 @@ class TriggerScorer:
             return f"; without it, it might be {self.classes[label]!r} all the same: {counts[label]} {most} are"
         return f"; without it, it would be {self.classes[top]!r}: {counts[top]} {most} are"
 
-    def _strongest(self, views: Views) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _told(self, views: Views) -> NDArray[np.float64]:
+        """(rows, tokens) half the square of each token's lift, times the share of its votes against the label."""
         slots = _slots(views["tokens"], len(self.z))
-        lifts = self.z[slots, np.maximum(views.labels, 0)[:, None]]
-        position = lifts.argmax(axis=1)
-        return np.maximum(lifts[np.arange(len(views)), position], 0.0).astype(np.float64), position
+        labels, rows = np.maximum(views.labels, 0), np.arange(len(views))
+        lifts = np.maximum(self.z[slots, labels[:, None]], self.doubt[slots])
+        told: NDArray[np.float64] = np.maximum(lifts, 0.0).astype(np.float64) ** 2 / 2
+        judges = np.array(_judges(views, self.votes))
+        for judge in sorted(set(judges.tolist())):
+            told[:, judges == judge] *= 1.0 - _votes(views, judge, self.smoothing)[rows, labels][:, None]
+        return told
+
+
+def _judges(views: Views, votes: str) -> tuple[str, ...]:
+    """The view of votes for each token; trusted voters judge all alike, for the batch has no hold on them."""
+    named: tuple[str, ...] = views.names.get("judges", ())
+    if votes == "neighbour_labels" and named and set(named) <= set(views.arrays):
+        return tuple(named)
+    return (votes,) * views["tokens"].shape[1]
+
+
+def _carried(slots: NDArray[np.uint32], buckets: int) -> csr_array:
+    """(buckets, rows): how often each record has each token."""
+    from scipy.sparse import csr_array
+
+    rows, wide = slots.shape
+    ones, ends = np.ones(slots.size, dtype=np.int64), np.arange(rows + 1, dtype=np.int64) * wide
+    return csr_array((ones, slots.ravel(), ends), shape=(rows, buckets)).T
 
 
 def _slots(tokens: NDArray[np.uint32], buckets: int) -> NDArray[np.uint32]:

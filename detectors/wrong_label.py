@@ -6,7 +6,7 @@ look like on those scales need not be guessed: every record can be looked at onc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NEVER = -30.0
 """Log odds below which nothing is told apart."""
 _MOST_OWN = 64
+_SMALLEST, _HALVINGS = 30.0, 40
+"""Log of the smallest factor that is looked for, and steps of the search."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,18 @@ class WrongLabel:
         surplus[(surplus <= self.sure * error) | np.eye(classes, dtype=bool)] = 0.0
         changed = surplus / sizes  # over the records of the other class that were left: t / (1 - t)
         trust = np.clip(2.0 - wrong / self.believed, 0.0, 1.0)
-        return WrongLabelScorer(
+        draft = WrongLabelScorer(
             summary.classes, blur, weights, wrong, trust, self.ceiling, changed, counts.astype(np.int64)
         )
+        # The probabilities of the fitted records must not add up to more wrong labels than there seem to be.
+        random, oneway, beside = draft.estimates(arrays, labels)
+        wrong, changed = wrong.copy(), changed.copy()
+        for label in range(classes):
+            mine = labels == label
+            wrong[label] *= _scale(random[mine], wrong[label] * mine.sum())
+            for other in np.flatnonzero(surplus[label]):
+                changed[label, other] *= _scale(oneway[mine & (beside == other)], surplus[label, other])
+        return replace(draft, wrong=wrong, changed=changed)
 
     def _told_apart(
         self,
@@ -147,14 +158,21 @@ class WrongLabelScorer:
             return scores
         labels = views.labels[rows]
         arrays = {name: views[name][rows] for name in ("logits", "class_distances", "neighbour_labels")}
-        ratio = _features(arrays, labels, self.blur) @ self.weights[:-1] + self.weights[-1]
-        wrong = self.wrong[labels] * np.exp(np.clip(ratio, _NEVER, -_NEVER))
-        shares = _shares(arrays["logits"])
-        beside, every = _beside(shares, labels), np.arange(len(rows))
-        oneway = self.changed[labels, beside] * shares[every, beside] / (shares[every, labels] + 1e-6)
-        odds = self.trust[labels] * self._odds(wrong) + self._odds(oneway)
+        random, oneway, _ = self.estimates(arrays, labels)
+        odds = self.trust[labels] * self._odds(random) + self._odds(oneway)
         scores[rows] = np.log(np.maximum(odds, np.exp(_NEVER)))
         return scores
+
+    def estimates(
+        self, arrays: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64]
+    ) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """(rows,) each: probability of a random and of a one-way mistake, both may pass 1, and the class beside."""
+        ratio = _features(arrays, labels, self.blur) @ self.weights[:-1] + self.weights[-1]
+        random = self.wrong[labels] * np.exp(np.clip(ratio, _NEVER, -_NEVER))
+        shares = _shares(arrays["logits"])
+        beside, every = _beside(shares, labels), np.arange(len(labels))
+        oneway = self.changed[labels, beside] * shares[every, beside] / (shares[every, labels] + 1e-6)
+        return random, oneway, beside
 
     def _odds(self, probability: Floats) -> Floats:
         """Of estimates that may pass 1, ever larger."""
@@ -182,6 +200,20 @@ class WrongLabelScorer:
                 )
             said.append(words)
         return said
+
+
+def _scale(estimates: Floats, total: float) -> float:
+    """What to multiply estimates with, at most 1, so that the probabilities they stand for add up to no more."""
+    low, high = -_SMALLEST, 0.0
+    if np.minimum(estimates, 1.0).sum() <= total:
+        return 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if np.minimum(estimates * np.exp(middle), 1.0).sum() > total:
+            high = middle
+        else:
+            low = middle
+    return float(np.exp(low))
 
 
 def _features(arrays: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64], blur: float) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
 from lazaretto.detectors.views.images import (
+    HALVES,
     Images,
     decode,
     mix,
@@ -17,6 +18,7 @@ from lazaretto.detectors.views.images import (
     pixel_names,
     tone_names,
     tones,
+    window_judges,
     window_names,
 )
 from lazaretto.detectors.views.looks import Looks, looks_of
@@ -45,6 +47,8 @@ class _Read:
 
     frame: pl.DataFrame
     pixels: Mapping[str, NDArray[np.uint8]]
+    looked: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    """Image column -> what its encoder sees."""
     words: Mapping[str, Words]
 
 
@@ -60,10 +64,12 @@ class Encoder:
         tones: brightness, contrast and frequencies of the first image column, where there is one.
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
-        pixels: the same, where there is an image column; luminance: their mean over the colours.
+        pixels: the same, where there is an image column; luminance: their mean over the colours; left, right: (rows, at
+            most 64) one half of it alone.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
-        tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns.
+        tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns. Not a view:
+            the names of ``judges`` say by which neighbours' votes each of them is judged.
         copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
             how likely so many are of a record that says so much.
         characters: (rows, 7) oddities of the characters of all text columns, where there is one.
@@ -146,7 +152,8 @@ class Encoder:
 
     def _read(self, frame: pl.DataFrame) -> _Read:
         pixels = {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
-        return _Read(frame, pixels, {})
+        looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
+        return _Read(frame, pixels, looked, {})
 
     def views(
         self, read: _Read, features: NDArray[np.float32]
@@ -172,6 +179,7 @@ class Encoder:
             arrays["pixels"], names["pixels"] = arrays["raw"], names["raw"]
             arrays["luminance"] = pixels.mean(axis=3).reshape(len(pixels), -1).astype(np.float32) / 255.0
             names["luminance"] = pixel_names(shape.side, 1)
+            arrays.update({half: read.looked[first][half] for half in HALVES})
             arrays["tones"], names["tones"] = tones(pixels), tone_names(shape.channels)
             arrays["shape"], names["shape"] = arrays["tones"], names["tones"]
         if self.texts:
@@ -190,10 +198,12 @@ class Encoder:
         """The token views, and what each of their columns stands for, into ``names``."""
         blocks: list[NDArray[np.uint32]] = []
         named: list[str] = []
+        judges: tuple[str, ...] = ()
         if self.images:
             first = next(iter(self.images))
             blocks.append(pattern_tokens(read.pixels[first]))
             named += window_names(self.images[first].side)
+            judges = window_judges(self.images[first].side)
         elif len(self.columns) > 1:
             pairs, pair_names = self._pairs(read.frame)
             blocks.append(pairs)
@@ -204,6 +214,7 @@ class Encoder:
         found: dict[str, NDArray[np.generic]] = {}
         if blocks:
             found["tokens"], names["tokens"] = np.concatenate(blocks, axis=1), tuple(named)
+            names["judges"] = judges + ("neighbour_labels",) * (len(named) - len(judges))
         if self.pair is not None:
             prompt, response = self.pair
             found["prompt_tokens"] = said[prompt]
@@ -218,7 +229,7 @@ class Encoder:
         blocks += [texts.encode(read.words[name], frame[name]) for name, texts in self.texts.items()]
         for name, (centre, spread) in self.vectors.items():
             blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
-        blocks += [images.encode(read.pixels[name], self.device) for name, images in self.images.items()]
+        blocks += [looked["features"] for looked in read.looked.values()]
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
 
     def _looks(self, read: _Read) -> NDArray[np.uint64]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
     import torch
     from numpy.typing import NDArray
@@ -23,6 +25,9 @@ _FILTERS = 192
 _GRID = 4
 _CHUNK = 256
 _DIMENSIONS = 256
+_HALF_DIMENSIONS = 64
+HALVES = ("left", "right")
+"""Views of one half of an image alone: what a local trigger in the other half cannot touch."""
 _WINDOW = 3
 _LEVELS = 4
 _RINGS = 8
@@ -47,6 +52,8 @@ class Images:
     spread: torch.Tensor
     axes: torch.Tensor
     """(pooled, dimensions)."""
+    halves: Mapping[str, torch.Tensor]
+    """Half -> (pooled, at most 64) principal axes of what is pooled in that half alone, 0 elsewhere."""
     scale: float
 
     @classmethod
@@ -68,26 +75,38 @@ class Images:
         filters = (patches - shift)[torch.as_tensor(rng.permutation(len(patches))[:_FILTERS], device=device)] @ zca
         whiten = zca @ (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-6)).T
         zero = torch.zeros(1, device=device)
-        draft = cls(side, channels, whiten, shift, zero, zero + 1, zero, 1.0)
+        draft = cls(side, channels, whiten, shift, zero, zero + 1, zero, {}, 1.0)
         pooled = draft._pooled(pixels[rng.permutation(len(pixels))[:4000]], device)
         centre, spread = pooled.mean(dim=0), pooled.std(dim=0) + 1e-3
         scaled = ((pooled - centre) / spread).cpu().numpy()
-        rank = min(_DIMENSIONS, *scaled.shape)
-        _, _, axes = randomized_svd(scaled, rank, n_iter=2, random_state=int(rng.integers(2**31)))
-        turned = torch.as_tensor(np.ascontiguousarray(axes.T), device=device)
-        scale = float((torch.as_tensor(scaled, device=device) @ turned).std(dim=0).mean()) or 1.0
-        return cls(side, channels, whiten, shift, centre, spread, turned, scale)
+        seed = int(rng.integers(2**31))
 
-    def encode(self, pixels: Pixels, device: torch.device) -> Floats:
-        """(rows, dimensions) patch features of decoded images."""
+        def leading(values: NDArray[np.float32], most: int) -> torch.Tensor:
+            _, _, axes = randomized_svd(values, min(most, *values.shape), n_iter=2, random_state=seed)
+            return torch.as_tensor(np.ascontiguousarray(axes.T), device=device)
+
+        turned = leading(scaled, _DIMENSIONS)
+        # Pooled values are in the order of filters, rows and columns of the grid.
+        is_left = np.arange(scaled.shape[1]) % _GRID < _GRID // 2
+        halves = {
+            half: leading(np.where(inside, scaled, np.float32(0)), _HALF_DIMENSIONS)
+            for half, inside in zip(HALVES, (is_left, ~is_left), strict=True)
+        }
+        scale = float((torch.as_tensor(scaled, device=device) @ turned).std(dim=0).mean()) or 1.0
+        return cls(side, channels, whiten, shift, centre, spread, turned, halves, scale)
+
+    def encode(self, pixels: Pixels, device: torch.device) -> dict[str, Floats]:
+        """Patch ``features`` of decoded images, (rows, dimensions), and of either half alone, (rows, at most 64)."""
         import torch
 
-        out = [np.zeros((0, self.axes.shape[1]), dtype=np.float32)]
+        axes = {"features": self.axes, **self.halves}
+        out = {name: [np.zeros((0, turned.shape[1]), dtype=np.float32)] for name, turned in axes.items()}
         for start in range(0, len(pixels), 8 * _CHUNK):
-            pooled = self._pooled(pixels[start : start + 8 * _CHUNK], device)
             with torch.no_grad():
-                out.append((((pooled - self.centre) / self.spread) @ self.axes / self.scale).cpu().numpy())
-        return np.concatenate(out)
+                scaled = (self._pooled(pixels[start : start + 8 * _CHUNK], device) - self.centre) / self.spread
+                for name, turned in axes.items():
+                    out[name].append((scaled @ turned / self.scale).cpu().numpy())
+        return {name: np.concatenate(parts) for name, parts in out.items()}
 
     def _pooled(self, pixels: Pixels, device: torch.device) -> torch.Tensor:
         import torch
@@ -154,7 +173,7 @@ def tone_names(channels: int) -> tuple[str, ...]:
 
 
 def pattern_tokens(pixels: Pixels) -> NDArray[np.uint32]:
-    """(rows, windows) hashes of every 3 x 3 grey pattern in four levels, each with its place."""
+    """(rows, windows) hashes of every 3 x 3 grey pattern in four levels, each with its place, row by row."""
     grey = pixels.mean(axis=3)
     levels = np.minimum(grey * (_LEVELS / 256.0), _LEVELS - 1).astype(np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(levels, (_WINDOW, _WINDOW), axis=(1, 2))
@@ -164,6 +183,13 @@ def pattern_tokens(pixels: Pixels) -> NDArray[np.uint32]:
             code = code * np.uint32(_LEVELS) + windows[..., row, column]
     flat = code.reshape(len(pixels), -1)
     return mix(flat, np.arange(flat.shape[1], dtype=np.uint32))
+
+
+def window_judges(side: int) -> tuple[str, ...]:
+    """The view of votes that judges each token of `pattern_tokens`: of the half that its window is not in."""
+    windows = side - _WINDOW + 1
+    one = tuple(f"{HALVES[column + _WINDOW // 2 < side // 2]}_votes" for column in range(windows))
+    return one * windows
 
 
 def window_names(side: int) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ CONTAMINATED = (0.75, 0.90)
 """Levels a tail is fitted through when a tenth of the scores may be poison."""
 HEAVY = (0.90, 0.97)
 """Levels that show a tail which grows heavy late, as natural oddities do; a few percent of poison move them."""
+CROWDED = (0.85, 0.94)
+"""Levels that show something of such a tail where a twentieth of the scores may be one attack."""
 CLEAN = (0.90, 0.98)
 """Levels a tail is fitted through when the scores are of trusted records."""
 
@@ -109,9 +111,9 @@ class WideTail:
     tails: tuple[Tail, ...]
 
     @classmethod
-    def fit(cls, scores: Floats, least_exponent: float = _EXPONENTS[0]) -> WideTail:
-        """Fit through `CONTAMINATED` and through `HEAVY` levels."""
-        return cls(tuple(Tail.fit(scores, levels, least_exponent) for levels in (CONTAMINATED, HEAVY)))
+    def fit(cls, scores: Floats, least_exponent: float = _EXPONENTS[0], late: tuple[float, float] = HEAVY) -> WideTail:
+        """Fit through `CONTAMINATED` and through ``late`` levels."""
+        return cls(tuple(Tail.fit(scores, levels, least_exponent) for levels in (CONTAMINATED, late)))
 
     def p_value(self, scores: Floats) -> Floats:
         """(rows,) probabilities of a score at least as high."""
@@ -148,8 +150,9 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with flipped labels; ``odds`` where they are the logarithm of odds; ``log`` where scores grow like minus
-            the logarithm of a tail; ``known`` where they are just that; ``wide`` for all else.
+            with a class shifted by one pattern; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
+            where scores are the logarithm of odds; ``log`` where they grow like minus the logarithm of a tail;
+            ``known`` where they are just that; ``wide`` for all else.
     """
     if kind == "known":
         return KnownTail()
@@ -159,6 +162,8 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
         return Tail.fit(scores, CLEAN)
     if kind == "narrow":
         return Tail.fit(scores)
+    if kind == "crowded":
+        return WideTail.fit(scores, late=CROWDED)
     return WideTail.fit(scores, 1.0 if kind == "log" else _EXPONENTS[0])
 
 
