@@ -45,7 +45,7 @@ class Looks:
         """(rows,) about how likely so many copies are of a look that says so much; 1 where there is no copy.
 
         Records that say little are alike by chance: an empty form, a mail of no known word. How often looks of like
-        information are repeated at all says how usual that is, and twice as many copies are half as likely.
+        information are repeated at all says how usual that is; four times as many copies are an eighth as likely.
         """
         looks = len(self.known)
         if not looks:
@@ -54,7 +54,7 @@ class Looks:
         half = max(_LEAST_NEAR, round(_NEAR * looks)) // 2
         low, high = np.maximum(np.minimum(low, (low + high) // 2 - half), 0), np.minimum(high + half, looks)
         usual = np.maximum(self.repeated[high] - self.repeated[low], 1) / (high - low)
-        return np.where(copies > 1, np.minimum(2.0 * usual / np.maximum(copies, 1), 1.0), 1.0)
+        return np.where(copies > 1, np.minimum(usual * (2.0 / np.maximum(copies, 1)) ** 1.5, 1.0), 1.0)
 
     def copies(self, looks: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(rows,) how many fitted records look so; 1 for a look that none of them has."""
