@@ -44,7 +44,7 @@ def test_without_information_the_number_alone_decides() -> None:
     known = Looks.of(looks)
     rarity = known.rarity(known.copies(looks), np.zeros(len(looks)))
     assert rarity[0] < rarity[EMPTY] < rarity[-1] == 1.0
-    assert rarity[EMPTY] / rarity[0] == pytest.approx(EMPTY / RICH)
+    assert rarity[EMPTY] / rarity[0] == pytest.approx((EMPTY / RICH) ** 1.5)
 
 
 def test_a_look_that_was_not_fitted_has_one_copy_and_is_not_rare() -> None:
