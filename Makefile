@@ -19,8 +19,8 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-throughput bench-validate \
-	bench-parse bench-gate format lock peers clean help
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-throughput \
+	bench-validate bench-parse bench-gate format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
 	@$(PY) -m sample_data.demo

@@ -156,10 +156,11 @@ def _skew_text(found: Sequence[Skewed]) -> str:
     return (
         "Clean records of one class are left out of the poisoned batch until the largest class has 10 or 100 times"
         " more; the poisons stay the same, as many and the same records. *Target*: the class that most poisons are"
-        " labelled. *Source*: the one that most of them were. A class that was as rare already, and records without a label, are"
-        f" left out. The fewest clean records of a class that are left: {min(one.left for one in found)}. *Poison of"
-        " the class*: the share of what then carries the label. Where that is half or more, poison is what the label"
-        " usually means. Target: at most 5 points of recall lost."
+        " labelled. *Source*: the one that most of them were. A class that was as rare already, and records without a"
+        " label, are left out. *Left*: clean records of the class that are left, at least"
+        f" {min(one.left for one in found)}. *Poison of the class*: its share of what then carries the label; where"
+        " that is half or more, poison is what the label usually means. At most 5 points of recall shall be lost;"
+        " where no more than that is found of an attack as it was drawn, there is nothing to lose."
     )
 
 
@@ -174,37 +175,33 @@ def _lost(mine: Sequence[Skewed]) -> float:
     return float(np.mean([one.balanced - one.recall for one in mine]))
 
 
-def _met(mine: Sequence[Skewed]) -> bool:
-    return _lost(mine) <= LIMIT + _ROUNDING
+def _before(mine: Sequence[Skewed]) -> float:
+    return float(np.mean([one.balanced for one in mine]))
+
+
+def _verdict(mine: Sequence[Skewed]) -> str:
+    if _before(mine) <= LIMIT:
+        return "nothing to lose"
+    return "met" if _lost(mine) <= LIMIT + _ROUNDING else "missed"
 
 
 def _skew_totals(found: Sequence[Skewed]) -> str:
+    """Over the attacks of which there is something to lose."""
     rows = []
     for role in ("target", "source"):
         for ratio in RATIOS:
             cases = [mine for key, mine in _skew_cases(found).items() if key[2:] == (role, ratio)]
-            if cases:
-                lost = [_lost(mine) for mine in cases]
-                before = np.mean([one.balanced for mine in cases for one in mine])
-                after = np.mean([one.recall for mine in cases for one in mine])
-                cells = f"{before:.3f}", f"{after:.3f}", f"{np.mean(lost):+.3f}", f"{max(lost):+.2f}"
-                met = sum(_met(mine) for mine in cases)
-                rows.append([role, f"{ratio}:1", *cells, f"{met} of {len(cases)}", _verdict(float(np.mean(lost)))])
-    head = [
-        "rare class",
-        "ratio",
-        "as drawn, mean",
-        "skewed, mean",
-        "lost, mean",
-        "lost, worst",
-        "attacks that met",
-        "mean",
-    ]
-    return table(head, rows)
-
-
-def _verdict(lost: float) -> str:
-    return "met" if lost <= LIMIT + _ROUNDING else "missed"
+            cases = [mine for mine in cases if _before(mine) > LIMIT]
+            if not cases:
+                continue
+            lost = [_lost(mine) for mine in cases]
+            before = float(np.mean([_before(mine) for mine in cases]))
+            cells = f"{before:.3f}", f"{before - np.mean(lost):.3f}", f"{np.mean(lost):+.3f}", f"{max(lost):+.2f}"
+            met = sum(_verdict(mine) == "met" for mine in cases)
+            mean = "met" if np.mean(lost) <= LIMIT + _ROUNDING else "missed"
+            rows.append([role, f"{ratio}:1", *cells, f"{met} of {len(cases)}", mean])
+    head = ["rare class", "ratio", "as drawn, mean", "skewed, mean", "lost, mean", "lost, worst"]
+    return table([*head, "attacks that met it", "mean"], rows)
 
 
 def _skew_table(found: Sequence[Skewed]) -> str:
@@ -212,10 +209,16 @@ def _skew_table(found: Sequence[Skewed]) -> str:
     for (data, title, role, ratio), mine in _skew_cases(found).items():
         one = mine[0]
         shares = np.mean([one.labelled / max(1, one.labelled + one.left) for one in mine])
-        before, after = (np.mean([getattr(one, name) for one in mine]) for name in ("balanced", "recall"))
+        before = _before(mine)
         drawn = f"{one.drawn} of {one.largest}"
-        figures = str(one.poisons), f"{shares:.0%}", f"{before:.2f}", f"{after:.2f}", f"{_lost(mine):+.2f}"
-        rows.append([data, title, role, one.label, f"{ratio}:1", drawn, str(one.left), *figures, _verdict(_lost(mine))])
+        figures = (
+            str(one.poisons),
+            f"{shares:.0%}",
+            f"{before:.2f}",
+            f"{before - _lost(mine):.2f}",
+            f"{_lost(mine):+.2f}",
+        )
+        rows.append([data, title, role, one.label, f"{ratio}:1", drawn, str(one.left), *figures, _verdict(mine)])
     head = ["data", "attack", "rare class", "label", "ratio", "drawn, of the largest other", "left", "poisons"]
     return table([*head, "poison of the class", "as drawn", "skewed", "lost", "at most .05"], rows)
 
@@ -240,7 +243,9 @@ def _plot(found: Sequence[Ablated], path: Path) -> None:
         said = "" if np.isnan(value) or abs(value) < 0.005 else f"{value:+.2f}"  # noqa: PLR2004  rounds to nothing
         colour = "white" if abs(value) > _DARK else "black"
         axes.text(column, row, said, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(FAMILIES)), [f"no {family}" for family in FAMILIES])
+    axes.set_xticks(range(len(FAMILIES)), FAMILIES, rotation=25, ha="right")
+    axes.set_xlabel("family left out; grey: it does not judge such records")
+    axes.set_facecolor("#bbbbbb")
     axes.set_yticks(range(len(cases)), [f"{data}: {title} ({_all(mine):.2f})" for (data, title), mine in cases.items()])
     figure.colorbar(shown, ax=axes, label="change of recall at 1 %", shrink=0.6)
     figure.savefig(path, metadata={"Date": None})
