@@ -230,7 +230,7 @@ def _judges(views: Views, votes: str) -> tuple[str, ...]:
     named: tuple[str, ...] = views.names.get("judges", ())
     if votes == "neighbour_labels" and named and set(named) <= set(views.arrays):
         return tuple(named)
-    return (votes,) * views["tokens"].shape[1]
+    return (votes,) * int(views["tokens"].shape[1])
 
 
 def _carried(slots: NDArray[np.uint32], buckets: int) -> csr_array:
