@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-throughput \
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-throughput \
 	bench-validate bench-parse bench-gate format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -44,7 +44,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## every benchmark in its short form
-	@for name in detection cost guarantees ablation throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
+	@for name in detection cost guarantees ablation adaptive throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
 
 bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
@@ -57,6 +57,9 @@ bench-guarantees: $(STAMP) ## 200 runs: do the rates of the contract hold? hours
 
 bench-ablation: $(STAMP) ## recall without each family of detectors, and with a rare class; hours; DATA=FOLDER as above
 	@$(PY) -m benchmarks.ablation $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+bench-adaptive: $(STAMP) ## what an attacker who knows the detectors gets through; hours; DATA=FOLDER as above
+	@$(PY) -m benchmarks.adaptive $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-cost: $(STAMP) ## a scan of 10,000 images beside epochs of training, stage by stage; DATA=FOLDER as above
 	@$(PY) -m benchmarks.cost $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
