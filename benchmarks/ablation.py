@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import recall_at_rate
+from benchmarks.detection import RATE, recall_at_rate
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 from lazaretto.calibrate import WideTail, consensus, weigh
@@ -101,6 +101,8 @@ class Skewed:
     recall: float
     """Recall at 1 % on the skewed one."""
     seconds: float
+    held: float | None = None
+    """Share of the clean records of the skewed one with a p-value of at most `RATE`; None where it was not measured."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -244,11 +246,25 @@ def skewed(data: DataSet, about: Ablated, kept: Path, done: Collection[tuple[str
                 continue
             began = time.perf_counter()
             panel, frame = fitted(rare.batch, data.contract, about.seed)
-            recall = _recall(panel.score(frame).suspicion, rare)
+            scores = panel.score(frame)
+            recall, held = _recall(scores.suspicion, rare), float((scores.p_value[rare.clean] <= RATE).mean())
             seconds = round(time.perf_counter() - began, 2)
             is_class = (rare.batch[label].cast(pl.String) == name).to_numpy()
             left, labelled = int((is_class & rare.clean).sum()), int((is_class & rare.truth).sum())
-            what = (role, name, ratio, drawn, left, largest, labelled, about.poisons, about.recall, recall, seconds)
+            what = (
+                role,
+                name,
+                ratio,
+                drawn,
+                left,
+                largest,
+                labelled,
+                about.poisons,
+                about.recall,
+                recall,
+                held,
+                seconds,
+            )
             yield Skewed(about.data, about.attack, about.title, about.seed, *what)
 
 

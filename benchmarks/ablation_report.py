@@ -161,6 +161,8 @@ def _skew_text(found: Sequence[Skewed]) -> str:
         f" {min(one.left for one in found)}. *Poison of the class*: its share of what then carries the label; where"
         " that is half or more, poison is what the label usually means. At most 5 points of recall shall be lost;"
         " where no more than that is found of an attack as it was drawn, there is nothing to lose."
+        " *Clean held*: the share of the skewed batch's clean records that a rate of 1 % would let wait, in"
+        " brackets the batches of which it was measured."
     )
 
 
@@ -198,10 +200,15 @@ def _skew_totals(found: Sequence[Skewed]) -> str:
             before = float(np.mean([_before(mine) for mine in cases]))
             cells = f"{before:.3f}", f"{before - np.mean(lost):.3f}", f"{np.mean(lost):+.3f}", f"{max(lost):+.2f}"
             met = sum(_verdict(mine) == "met" for mine in cases)
+            held = [one.held for mine in cases for one in mine if one.held is not None]
             mean = "met" if np.mean(lost) <= LIMIT + _ROUNDING else "missed"
-            rows.append([role, f"{ratio}:1", *cells, f"{met} of {len(cases)}", mean])
+            rows.append([role, f"{ratio}:1", *cells, f"{met} of {len(cases)}", mean, _held(held)])
     head = ["rare class", "ratio", "as drawn, mean", "skewed, mean", "lost, mean", "lost, worst"]
-    return table([*head, "attacks that met it", "mean"], rows)
+    return table([*head, "attacks that met it", "mean", "clean held, mean / worst"], rows)
+
+
+def _held(shares: Sequence[float]) -> str:
+    return f"{np.mean(shares):.1%} / {max(shares):.1%} ({len(shares)})" if shares else "-"
 
 
 def _skew_table(found: Sequence[Skewed]) -> str:
@@ -218,9 +225,11 @@ def _skew_table(found: Sequence[Skewed]) -> str:
             f"{before - _lost(mine):.2f}",
             f"{_lost(mine):+.2f}",
         )
-        rows.append([data, title, role, one.label, f"{ratio}:1", drawn, str(one.left), *figures, _verdict(mine)])
+        shares_held = [one.held for one in mine if one.held is not None]
+        held = f"{np.mean(shares_held):.1%}" if shares_held else "-"
+        rows.append([data, title, role, one.label, f"{ratio}:1", drawn, str(one.left), *figures, _verdict(mine), held])
     head = ["data", "attack", "rare class", "label", "ratio", "drawn, of the largest other", "left", "poisons"]
-    return table([*head, "poison of the class", "as drawn", "skewed", "lost", "at most .05"], rows)
+    return table([*head, "poison of the class", "as drawn", "skewed", "lost", "at most .05", "clean held"], rows)
 
 
 def _plot(found: Sequence[Ablated], path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEED = 104
 BEFORE = Ablated("flights", "flood", "flood", 0, 9, 0.9, {"label": 0.5, "outlier": 0.95}, {"hbos": 0.97}, 1.0)
-RARE = Skewed("flights", "flood", "flood", 0, "target", "late", 100, 500, 10, 1000, 10, 10, 0.9, 0.84, 1.0)
+RARE = Skewed("flights", "flood", "flood", 0, "target", "late", 100, 500, 10, 1000, 10, 10, 0.9, 0.84, 1.0, 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_report_says_what_is_lost_and_what_missed(tmp_path: Path) -> None:
     assert "| flights | flood | 9 | 0.90 | - | **0.95** | **0.50** | - | - | - | 0.97 (hbos) |" in text
     assert "- Without *label*, lost: flights: flood (-0.40)." in text
     assert "not on flights: flood (0.90, hbos alone 0.97)" in text
-    assert "| 50% | 0.90 | 0.84 | +0.06 | missed |" in text
-    assert "| 0.90 | 0.86 | +0.04 | met |" in write_report(
+    assert "| 50% | 0.90 | 0.84 | +0.06 | missed | 2.0% |" in text
+    assert "| 0.90 | 0.86 | +0.04 | met | 2.0% |" in write_report(
         [BEFORE], [dataclasses.replace(RARE, recall=0.86)], None, "-"
     )
