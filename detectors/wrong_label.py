@@ -81,13 +81,11 @@ class WrongLabel:
         blur = blur_of(arrays["class_distances"], self.share)
         weights, wrong = self._told_apart(arrays, labels, summary.keys[known], blur)
         counts = _confusion(arrays["logits"], labels, classes)
-        sizes = np.maximum(counts.sum(axis=1), 1.0)
-        # What the other direction predicts, by shares of classes.
-        predicted = (counts / sizes[:, None]).T * sizes[:, None]
-        error = np.sqrt(counts + predicted * sizes[:, None] / sizes + 1.0)
-        surplus = counts - predicted
-        surplus[(surplus <= self.sure * error) | np.eye(classes, dtype=bool)] = 0.0
-        changed = surplus / sizes  # over the records of the other class that were left: t / (1 - t)
+        surplus = _one_way(counts, self.sure)
+        # In a class that is much rarer than another the correction for that makes readings of guesses, and without it
+        # the rarer is hardly ever read. What is a surplus either way is one.
+        surplus = np.minimum(surplus, _one_way(_confusion(arrays["logits"], labels, classes, alike=False), self.sure))
+        changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
         trust = np.clip(2.0 - wrong / self.believed, 0.0, 1.0)
         draft = WrongLabelScorer(
             summary.classes, blur, weights, wrong, trust, self.ceiling, changed, counts.astype(np.int64)
@@ -253,10 +251,28 @@ def _beside(shares: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(others.argmax(axis=1), dtype=np.int64)
 
 
-def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Floats:
-    """(classes, classes) records by label and by what the probe reads, were all classes equally frequent."""
+def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, *, alike: bool = True) -> Floats:
+    """(classes, classes) records by label and by what the probe reads, as if all classes were equally frequent."""
     counts = np.zeros((classes, classes))
     if len(labels):
-        shares = _shares(logits) / np.maximum(np.bincount(labels, minlength=classes), 1)
+        shares = _shares(logits)
+        if alike:
+            shares /= np.maximum(np.bincount(labels, minlength=classes), 1)
         np.add.at(counts, (labels, shares.argmax(axis=1)), 1.0)
     return counts
+
+
+def _one_way(counts: Floats, sure: float) -> Floats:
+    """(classes, classes) by how many records a confusion passes what the other direction predicts; 0 where it may not.
+
+    Args:
+        counts: (classes, classes) records by label and reading.
+        sure: Standard errors that a surplus must have.
+    """
+    sizes = np.maximum(counts.sum(axis=1), 1.0)
+    times = sizes[:, None] / sizes
+    predicted = counts.T * times
+    error = np.sqrt(counts + (counts.T + 1.0) * times**2)
+    found = counts - predicted
+    found[(found <= sure * error) | np.eye(len(counts), dtype=bool)] = 0.0
+    return found
