@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.adaptive import BEST
+from benchmarks.adaptive import BATTLEFIELDS, BEST
+from benchmarks.adaptive_moves import moves_of
 from benchmarks.detection_report import table
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def write_report(found: Sequence[Met], out: Path | None, machine: str) -> str:
         ),
         _table(found),
         _best_lines(found),
+        _missing_lines(found),
     ]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -139,6 +141,18 @@ def _best_lines(found: Sequence[Met]) -> str:
             parts += [f"target {one.target}"]
             lines.append(f"- `{one.data}`, seed {one.seed}: {', '.join(parts)}.")
     return "\n\n".join(["What the best responses are:", "\n".join(lines)]) if lines else ""
+
+
+def _missing_lines(found: Sequence[Met]) -> str:
+    """What no record holds yet, so that nobody takes its absence for a good sign."""
+    lines = []
+    for data in BATTLEFIELDS:
+        every = [*moves_of("text" if data == "spamassassin" else "table"), BEST]
+        measured = {one.move for one in found if one.data == data}
+        missing = [move for move in every if move not in measured]
+        if missing:
+            lines.append(f"- `{data}`: {'; '.join(missing) if measured else 'nothing is measured'}.")
+    return "\n\n".join(["Not measured yet:", "\n".join(lines)]) if lines else ""
 
 
 def _plot(found: Sequence[Met], path: Path) -> None:
