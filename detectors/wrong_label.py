@@ -58,6 +58,8 @@ class WrongLabel:
     believed: float = 0.1
     sure: float = 3.0
     """Standard errors beyond which a direction's surplus counts."""
+    rarest: float = 0.25
+    """Share of the largest class's records that every class is taken to have at least."""
     fewest: int = 30
     """Records swapped to a label that its own share is estimated from."""
     ceiling: float = 0.02
@@ -80,11 +82,8 @@ class WrongLabel:
         labels, classes = summary.labels[known], len(summary.classes)
         blur = blur_of(arrays["class_distances"], self.share)
         weights, wrong = self._told_apart(arrays, labels, summary.keys[known], blur)
-        counts = _confusion(arrays["logits"], labels, classes)
+        counts = _confusion(arrays["logits"], labels, classes, self.rarest)
         surplus = _one_way(counts, self.sure)
-        # In a class that is much rarer than another the correction for that makes readings of guesses, and without it
-        # the rarer is hardly ever read. What is a surplus either way is one.
-        surplus = np.minimum(surplus, _one_way(_confusion(arrays["logits"], labels, classes, alike=False), self.sure))
         changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
         trust = np.clip(2.0 - wrong / self.believed, 0.0, 1.0)
         draft = WrongLabelScorer(
@@ -251,13 +250,20 @@ def _beside(shares: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(others.argmax(axis=1), dtype=np.int64)
 
 
-def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, *, alike: bool = True) -> Floats:
-    """(classes, classes) records by label and by what the probe reads, as if all classes were equally frequent."""
+def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, rarest: float) -> Floats:
+    """(classes, classes) records by label and by what the probe reads, were all classes equally frequent.
+
+    Args:
+        logits: (rows, checkpoints, classes).
+        labels: (rows,).
+        classes: How many.
+        rarest: A class is taken to have at least this share of the largest one's records: what makes a hundredth as
+            many alike reads a class into records that the probe is only not quite sure of.
+    """
     counts = np.zeros((classes, classes))
     if len(labels):
-        shares = _shares(logits)
-        if alike:
-            shares /= np.maximum(np.bincount(labels, minlength=classes), 1)
+        sizes = np.bincount(labels, minlength=classes)
+        shares = _shares(logits) / np.maximum(sizes, rarest * sizes.max())
         np.add.at(counts, (labels, shares.argmax(axis=1)), 1.0)
     return counts
 
