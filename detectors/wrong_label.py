@@ -281,4 +281,4 @@ def _one_way(counts: Floats, sure: float) -> Floats:
     error = np.sqrt(counts + (counts.T + 1.0) * times**2)
     found = counts - predicted
     found[(found <= sure * error) | np.eye(len(counts), dtype=bool)] = 0.0
-    return found
+    return np.asarray(found, dtype=np.float64)
