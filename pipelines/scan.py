@@ -154,7 +154,7 @@ def judge(
 
 def _refuse_misspelt(contract: Contract, options: Options) -> None:
     """What can be known to be wrong before anything is read."""
-    from lazaretto.detectors.fitting import require_trusted
+    from lazaretto.detectors.drawn import require_trusted
     from lazaretto.detectors.table import make_detectors
 
     require_trusted(contract.policy, given=bool(options.trusted) or contract.trusted is not None)
