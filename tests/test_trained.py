@@ -184,10 +184,11 @@ def test_memory_counts_from_what_there_was_before() -> None:
     before = reset_peak()
     if before is None:
         pytest.skip("this system does not tell")
-    held = np.ones(8_000_000)
+    held = np.ones(16_000_000)
     peak = peak_above(before)
     assert peak is not None
-    assert peak >= held.nbytes / 2**20 - 1
+    # Linux counts pages in lots, and may take back other pages of the process in between: a quarter either way.
+    assert 0.75 < peak / (held.nbytes / 2**20) < 1.25
     assert peak_above(None) is None
 
 
