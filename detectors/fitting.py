@@ -6,6 +6,7 @@ See `lazaretto.detectors.panel` for why records are judged by the folds they are
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.calibrating import calibrated_by_able
 from lazaretto.detectors.drawn import MANY_ROWS, Drawn, require_trusted
 from lazaretto.detectors.panel import (
+    Crossed,
     Fold,
     Near,
     Panel,
@@ -28,6 +30,7 @@ from lazaretto.detectors.views.images import HALVES
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Recipe, train
 from lazaretto.detectors.views.sample import record_keys
+from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +120,10 @@ def fit_panel(
         crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
         failed.update(broken)
     done = calibrated_by_able(panel, crossed, drawn)
+    if done.names:
+        # A trusted record of the fit is nobody's to score.
+        left = [panel.names.index(name) for name in done.names]
+        done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[~drawn.is_reference][:, left]))
     clock.lap("calibration")
     return done
 

@@ -17,6 +17,7 @@ import polars as pl
 from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, PerClassNull, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
 from lazaretto.detectors.views.sample import record_keys
+from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,6 +110,26 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Crossed:
+    """What the records of the fit were given by the folds they are not in, so that none of them is looked at twice."""
+
+    places: Mapping[str, int]
+    """Digest, of the whole record -> row of ``raw``."""
+    raw: NDArray[np.float64]
+    """(fitted, detectors)."""
+
+    @classmethod
+    def of(cls, digests: pl.Series, raw: NDArray[np.float64]) -> Crossed:
+        """From digests and scores (fitted, detectors), row by row."""
+        return cls(dict(zip(digests.to_list(), range(len(digests)), strict=True)), raw)
+
+    def find(self, digests: pl.Series) -> NDArray[np.int64]:
+        """(rows,) row of ``raw`` of each record, -1 where it was not in the fit."""
+        found = [self.places.get(digest, -1) for digest in digests.to_list()]
+        return np.array(found, dtype=np.int64)
+
+
+@dataclass(frozen=True)
 class Panel:
     """Everything fitted; a pure function from records to scores."""
 
@@ -128,6 +149,7 @@ class Panel:
     """Detector or stage -> seconds spent fitting."""
     withheld: frozenset[str] = frozenset()
     """Columns of personal data, whose values no explanation may say."""
+    crossed: Crossed | None = None
     unvouched: NDArray[np.float64] | None = None
     """(trusted,) estimated p-values of the trusted records as if nobody vouched for them; None without such a set."""
 
@@ -162,17 +184,31 @@ class Panel:
 
         A detector that raises has NaN for its scores, the most suspicious there is, and its error in ``faults``.
         """
+        faults: dict[str, str] = {}
+        places = np.full(len(frame), -1) if self.crossed is None else self.crossed.find(frame[DIGEST])
+        new = np.flatnonzero(places < 0)
+        parts = [(new, self._judge(frame[new], faults))] if len(new) else []
+        if self.crossed is not None and len(new) < len(frame):
+            known = np.flatnonzero(places >= 0)
+            parts.append((known, self._recalled(frame[known], self.crossed.raw[places[known]])))
+        return _laid_out(len(frame), len(self.detectors), parts, faults)
+
+    def _judge(self, frame: pl.DataFrame, faults: dict[str, str]) -> Scores:
+        """Scores of records that were not in the fit."""
         base = self.views(frame)
-        rows, wide = len(base), len(self.detectors)
-        out = Scores(np.full((rows, wide), np.nan), np.empty((rows, wide)), np.empty(rows), np.empty(rows))
         which = fold_of(base.keys, len(self.folds))
-        for number in range(len(self.folds)):
-            index = np.flatnonzero(which == number)
-            if len(index):
-                part = self.judged(number, base.take(index), out.faults)
-                for name in ("raw", "p_values", "suspicion", "p_value"):
-                    getattr(out, name)[index] = getattr(part, name)
-        return out
+        indices = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
+        parts = [(index, self.judged(number, base.take(index), faults)) for number, index in indices if len(index)]
+        return _laid_out(len(base), len(self.detectors), parts, faults)
+
+    def _recalled(self, frame: pl.DataFrame, raw: NDArray[np.float64]) -> Scores:
+        """Scores of records of the fit, whose own (rows, detectors) are known."""
+        keys = record_keys(frame, self.keys)
+        base = Views(keys, encode_labels(frame, self.label, self.classes), {}, {}, self.classes)
+        which = fold_of(keys, len(self.folds))
+        indices = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
+        parts = [(index, self.fused(number, raw[index], base.take(index))) for number, index in indices if len(index)]
+        return _laid_out(len(base), len(self.detectors), parts, {})
 
     def unknown(self, views: Views) -> NDArray[np.bool_]:
         """(rows,) whose label was not there when the state was fitted, whichever detectors look at labels."""
@@ -218,6 +254,17 @@ class Panel:
         # Whatever the null: a batch full of unknown labels must not make them usual.
         calibrated = fold.p_value(np.where(unknown, np.inf, suspicion), base.labels)
         return Scores(raw, p, suspicion, calibrated)
+
+
+def _laid_out(
+    rows: int, detectors: int, parts: Sequence[tuple[NDArray[np.int64], Scores]], faults: dict[str, str]
+) -> Scores:
+    """The scores of some records together, each part at its rows."""
+    out = Scores(np.full((rows, detectors), np.nan), np.empty((rows, detectors)), np.empty(rows), np.empty(rows), faults)
+    for index, part in parts:
+        for name in ("raw", "p_values", "suspicion", "p_value"):
+            getattr(out, name)[index] = getattr(part, name)
+    return out
 
 
 def fold_of(keys: NDArray[np.uint64], count: int) -> NDArray[np.int64]:

@@ -101,6 +101,8 @@ class Encoder:
         columns: dict[str, Column] = {}
         texts, images, vectors = {}, {}, {}
         words: dict[str, Words] = {}
+        pixels: dict[str, NDArray[np.uint8]] = {}
+        looked: dict[str, Mapping[str, NDArray[np.float32]]] = {}
         for name in contract.feature_names:
             kind = contract.all_columns[name].type
             values = frame[name]
@@ -118,17 +120,16 @@ class Encoder:
                 array = _vectors(values)
                 vectors[name] = (np.nanmedian(array, axis=0), array.std(axis=0) + 1e-6)
             else:
-                images[name] = Images.fit(values.drop_nulls(), rng, device)
+                images[name], pixels[name], looked[name] = Images.fit(values, rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
         usual = {name: Looks.of(_hashed(frame[name])) for name in plain}
         draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, None, device)
-        return draft._finished(frame, words, seed)
+        return draft._finished(_Read(frame, pixels, looked, words), seed)
 
     def _finished(
-        self, frame: pl.DataFrame, words: Mapping[str, Words], seed: int
+        self, read: _Read, seed: int
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
-        read = replace(self._read(frame), words=words)
         done = replace(self, known=Looks.of(looks := self._looks(read), self._information(read, looks)))
         features = done.features(read)
         if features.shape[1] > _COMPACT:
@@ -140,7 +141,9 @@ class Encoder:
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
-        read = replace(self._read(frame), words={name: Words.of(frame[name]) for name in self.texts})
+        pixels = {name: decode(frame[name], i.side, i.channels) for name, i in self.images.items()}
+        looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
+        read = _Read(frame, pixels, looked, {name: Words.of(frame[name]) for name in self.texts})
         return self.views(read, self.features(read))
 
     def spoken(self, record: pl.DataFrame) -> dict[int, str]:
@@ -149,11 +152,6 @@ class Encoder:
         for place, name in enumerate(self.texts):
             said.update(spoken(record[name][0], place))
         return said
-
-    def _read(self, frame: pl.DataFrame) -> _Read:
-        pixels = {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
-        looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
-        return _Read(frame, pixels, looked, {})
 
     def views(
         self, read: _Read, features: NDArray[np.float32]
@@ -311,16 +309,3 @@ def _vectors(values: pl.Series) -> NDArray[np.float64]:
     width = int(lengths.max()) if len(lengths) else 1  # type: ignore[arg-type]  # list lengths are integers
     filled = [row if row is not None else [float("nan")] * width for row in values.to_list()]
     return np.asarray(filled, dtype=np.float64).reshape(len(values), width)
-
-
-def _present(values: pl.Series) -> pl.Series:
-    """A missing image is looked at as one white pixel."""
-    return values.fill_null(_WHITE) if values.null_count() else values
-
-
-_WHITE = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a"
-    "7e9b550000000a49444154789c63f80f0001010100b138f6140000000049"
-    "454e44ae426082"
-)
-"""A one-pixel white PNG."""

@@ -23,7 +23,11 @@ _LARGEST_SIDE = 32
 _PATCH = 6
 _FILTERS = 192
 _GRID = 4
-_CHUNK = 256
+_CHUNK = 16
+"""Images whose patches are looked at together: their responses stay in the cache, which halves the time."""
+_ENCODED = 2_048
+_POOLED = 4_000
+"""Images that say where the features lie and how they vary."""
 _DIMENSIONS = 256
 _HALF_DIMENSIONS = 64
 HALVES = ("left", "right")
@@ -57,13 +61,21 @@ class Images:
     scale: float
 
     @classmethod
-    def fit(cls, values: pl.Series, rng: np.random.Generator, device: torch.device) -> Images:
-        """Fit on the sample's encoded images (PNG or JPEG bytes)."""
+    def fit(
+        cls, values: pl.Series, rng: np.random.Generator, device: torch.device
+    ) -> tuple[Images, Pixels, dict[str, Floats]]:
+        """Fit on the sample's encoded images (PNG or JPEG bytes), null where one is missing.
+
+        Returns:
+            The encoder, all pixels as `decode` gives them, and what `encode` says of them.
+        """
         import torch
         from sklearn.utils.extmath import randomized_svd
 
-        side, channels = _common_shape(values)
-        pixels = decode(values, side, channels)
+        there = np.flatnonzero(values.is_not_null().to_numpy())
+        side, channels = _common_shape(values.drop_nulls())
+        everything = decode(values, side, channels)
+        pixels = everything[there]
         few = pixels[rng.permutation(len(pixels))[:500]]
         patches = _patches(_tensor(few, device)).reshape(-1, channels * _PATCH**2)
         patches = patches[torch.as_tensor(rng.permutation(len(patches))[:40_000], device=device)]
@@ -76,7 +88,8 @@ class Images:
         whiten = zca @ (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-6)).T
         zero = torch.zeros(1, device=device)
         draft = cls(side, channels, whiten, shift, zero, zero + 1, zero, {}, 1.0)
-        pooled = draft._pooled(pixels[rng.permutation(len(pixels))[:4000]], device)
+        whole = draft._pooled(everything, device)
+        pooled = whole[torch.as_tensor(there[rng.permutation(len(pixels))[:_POOLED]], device=device)]
         centre, spread = pooled.mean(dim=0), pooled.std(dim=0) + 1e-3
         scaled = ((pooled - centre) / spread).cpu().numpy()
         seed = int(rng.integers(2**31))
@@ -93,30 +106,34 @@ class Images:
             for half, inside in zip(HALVES, (is_left, ~is_left), strict=True)
         }
         scale = float((torch.as_tensor(scaled, device=device) @ turned).std(dim=0).mean()) or 1.0
-        return cls(side, channels, whiten, shift, centre, spread, turned, halves, scale)
+        done = cls(side, channels, whiten, shift, centre, spread, turned, halves, scale)
+        return done, everything, done._turned(whole)
 
     def encode(self, pixels: Pixels, device: torch.device) -> dict[str, Floats]:
         """Patch ``features`` of decoded images, (rows, dimensions), and of either half alone, (rows, at most 64)."""
         import torch
 
+        starts = range(0, max(len(pixels), 1), _ENCODED)
+        with torch.no_grad():
+            parts = [self._turned(self._pooled(pixels[start : start + _ENCODED], device)) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _turned(self, pooled: torch.Tensor) -> dict[str, Floats]:
+        scaled = (pooled - self.centre) / self.spread
         axes = {"features": self.axes, **self.halves}
-        out = {name: [np.zeros((0, turned.shape[1]), dtype=np.float32)] for name, turned in axes.items()}
-        for start in range(0, len(pixels), 8 * _CHUNK):
-            with torch.no_grad():
-                scaled = (self._pooled(pixels[start : start + 8 * _CHUNK], device) - self.centre) / self.spread
-                for name, turned in axes.items():
-                    out[name].append((scaled @ turned / self.scale).cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in out.items()}
+        return {name: (scaled @ turned / self.scale).cpu().numpy() for name, turned in axes.items()}
 
     def _pooled(self, pixels: Pixels, device: torch.device) -> torch.Tensor:
         import torch
 
-        out = []
+        filters = self.whiten.shape[1]
+        against = -(self.shift @ self.whiten)
+        out = [torch.zeros((0, filters * _GRID**2), device=device)]
         for start in range(0, len(pixels), _CHUNK):
             patches = _normalised(_patches(_tensor(pixels[start : start + _CHUNK], device)))
-            responses = ((patches - self.shift) @ self.whiten).abs().sub_(0.5).clamp_min_(0)
-            width = round(responses.shape[1] ** 0.5)
-            maps = responses.transpose(1, 2).reshape(len(patches), -1, width, width)
+            responses = torch.addmm(against, patches.flatten(0, 1), self.whiten).abs_().sub_(0.5).clamp_min_(0)
+            width = round(patches.shape[1] ** 0.5)
+            maps = responses.view(len(patches), -1, filters).transpose(1, 2).reshape(len(patches), filters, width, -1)
             out.append(torch.nn.functional.adaptive_avg_pool2d(maps, _GRID).flatten(1).sqrt_())
         return torch.cat(out)
 
@@ -125,15 +142,18 @@ def decode(values: pl.Series, side: int, channels: int) -> Pixels:
     """(rows, side, side, channels) pixels; transparency is laid on white, other sizes are resampled bilinearly.
 
     Args:
-        values: Encoded PNG or JPEG images that the reader has already decoded once and found sound.
+        values: Encoded PNG or JPEG images that the reader has already decoded once and found sound; a missing one is
+            white.
         side: Target height and width.
         channels: 1 for grey, 3 for colour.
     """
     from PIL import Image
 
-    out = np.empty((len(values), side, side, channels), dtype=np.uint8)
+    out = np.full((len(values), side, side, channels), 255, dtype=np.uint8)
     mode = "L" if channels == 1 else "RGB"
     for row, data in enumerate(values):
+        if data is None:
+            continue
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
             image: Image.Image = opened
             if "A" in image.getbands() or "transparency" in image.info:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,26 @@ def test_a_record_scores_the_same_alone_and_among_others(
     incoming, _, contract = flights
     frame = _digested(incoming.head(800))
     panel = _fit(frame, None, contract)
+    remembered = panel.score(frame)
+    panel = replace(panel, crossed=None)
     together = panel.score(frame)
     alone = panel.score(frame[:7])
-    np.testing.assert_allclose(alone.raw, together.raw[:7], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(alone.suspicion, together.suspicion[:7], rtol=1e-3, atol=1e-3)
+    for other, rows in ((together, slice(None)), (alone, slice(7))):
+        np.testing.assert_allclose(other.raw, remembered.raw[rows], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(other.suspicion, remembered.suspicion[rows], rtol=1e-3, atol=1e-3)
     assert panel.null_kind == "estimated"
+
+
+def test_records_of_the_fit_and_others_may_come_in_any_order(
+    flights: tuple[pl.DataFrame, pl.DataFrame, Contract],
+) -> None:
+    incoming, _, contract = flights
+    frame = _digested(incoming.head(900))
+    panel = _fit(frame[:600], None, contract)
+    order = np.random.default_rng(0).permutation(len(frame))
+    mixed, plain = panel.score(frame[order]), panel.score(frame)
+    np.testing.assert_allclose(mixed.raw, plain.raw[order], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(mixed.p_value, plain.p_value[order], rtol=1e-2)
 
 
 @pytest.fixture(scope="module")
