@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-throughput \
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-throughput \
 	bench-validate bench-parse bench-gate format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -44,7 +44,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## every benchmark in its short form
-	@for name in detection cost guarantees ablation adaptive throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
+	@for name in detection cost guarantees ablation adaptive bound throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
 
 bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
@@ -60,6 +60,9 @@ bench-ablation: $(STAMP) ## recall without each family of detectors, and with a 
 
 bench-adaptive: $(STAMP) ## what an attacker who knows the detectors gets through; hours; DATA=FOLDER as above
 	@$(PY) -m benchmarks.adaptive $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+bench-bound: $(STAMP) ## how many wrong labels models find that know all other right ones; DATA=FOLDER as above
+	@$(PY) -m benchmarks.bound $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-cost: $(STAMP) ## a scan of 10,000 images beside epochs of training, stage by stage; DATA=FOLDER as above
 	@$(PY) -m benchmarks.cost $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

@@ -260,7 +260,8 @@ def _laid_out(
     rows: int, detectors: int, parts: Sequence[tuple[NDArray[np.int64], Scores]], faults: dict[str, str]
 ) -> Scores:
     """The scores of some records together, each part at its rows."""
-    out = Scores(np.full((rows, detectors), np.nan), np.empty((rows, detectors)), np.empty(rows), np.empty(rows), faults)
+    raw = np.full((rows, detectors), np.nan)
+    out = Scores(raw, np.empty((rows, detectors)), np.empty(rows), np.empty(rows), faults)
     for index, part in parts:
         for name in ("raw", "p_values", "suspicion", "p_value"):
             getattr(out, name)[index] = getattr(part, name)
