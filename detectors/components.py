@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_ROUNDS, _SETTLED = 60, 1e-3
+"""Iterations of the unmixing, and how little the last may change to end it; more of either found no more poison."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -90,13 +93,12 @@ class HiddenComponents:
         """Whiten every class by the others and look for groups in it."""
         values = summary.arrays[self.view].astype(np.float64)
         known = np.flatnonzero(summary.labels != UNKNOWN_LABEL)
-        scatter = np.zeros((values.shape[1], values.shape[1]))
         centres, members = {}, {}
         for label in np.unique(summary.labels[known]):
             members[int(label)] = rows = known[summary.labels[known] == label]
             centres[int(label)] = values[rows].mean(axis=0)
             values[rows] -= centres[int(label)]
-            scatter += values[rows].T @ values[rows]
+        scatter = values[known].T @ values[known]
         groups = {}
         for label, rows in members.items():
             others = len(known) - len(rows)
@@ -113,10 +115,11 @@ class HiddenComponents:
         ridge = self.ridge + (0.02 * float(np.trace(spread)) / size if others < 2 * size else 0.0)
         lower = np.linalg.cholesky(spread + ridge * np.eye(size))
         white = solve_triangular(lower, centred.T, lower=True).T
-        left, lengths, right = np.linalg.svd(white, full_matrices=False)
+        counts = sorted({max(2, min(count, len(centred) // self.per_component)) for count in self.counts})
+        left, lengths, right = _leading(white, counts[-1])
         # From centred values to components: whiten, project on the leading directions, unmix.
         turned = []
-        for count in sorted({max(2, min(count, len(centred) // self.per_component)) for count in self.counts}):
+        for count in counts:
             unmix = _independent(left[:, :count] * np.sqrt(len(centred)))
             turned.append(right[:count].T / lengths[:count] * np.sqrt(len(centred)) @ unmix.T)
         axes = solve_triangular(lower.T, np.concatenate(turned, axis=1), lower=False)
@@ -160,6 +163,22 @@ class ComponentsScorer:
         return said
 
 
+def _leading(white: Floats, count: int) -> tuple[Floats, Floats, Floats]:
+    """The ``count`` largest singular values of (rows, dimensions), with their vectors on either side.
+
+    By the smaller of the two Gram matrices: of many directions only the first are wanted, and those are well apart.
+    """
+    from scipy.linalg import eigh
+
+    wide = len(white) <= white.shape[1]
+    gram = white @ white.T if wide else white.T @ white
+    squares, vectors = eigh(gram, subset_by_index=(len(gram) - count, len(gram) - 1))
+    lengths, vectors = np.sqrt(np.maximum(squares[::-1], 1e-12)), vectors[:, ::-1]
+    if wide:
+        return vectors, lengths, (vectors / lengths).T @ white
+    return white @ (vectors / lengths), lengths, vectors.T
+
+
 def _independent(white: Floats) -> Floats:
     """(components, components) unmixing of (rows, components) of unit variance: FastICA with the Gaussian contrast."""
     from sklearn.decomposition import FastICA
@@ -167,7 +186,8 @@ def _independent(white: Floats) -> Floats:
     with warnings.catch_warnings():
         # A component that has not settled is a direction like any other: the cut tells whether it shows a group.
         warnings.simplefilter("ignore")
-        model = FastICA(white.shape[1], fun="exp", whiten="unit-variance", random_state=0).fit(white)
+        model = FastICA(white.shape[1], fun="exp", whiten="unit-variance", max_iter=_ROUNDS, tol=_SETTLED, random_state=0)
+        model.fit(white)
     return np.asarray(model.components_, dtype=np.float64)
 
 
