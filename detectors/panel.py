@@ -8,7 +8,7 @@ records are exchangeable and the conformal p-value is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 
 from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, PerClassNull, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
+from lazaretto.detectors.views.probe import Reading
 from lazaretto.detectors.views.sample import record_keys
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Scores:
         suspicion: (rows,) fused.
         p_value: (rows,) calibrated once from the fused score.
         faults: Detector -> the error it raised on these records, where its scores are NaN, or on explaining them.
+        reading: What the probe says of them; None where there is no label to read.
     """
 
     raw: NDArray[np.float64]
@@ -47,6 +49,7 @@ class Scores:
     suspicion: NDArray[np.float64]
     p_value: NDArray[np.float64]
     faults: dict[str, str] = field(default_factory=dict)
+    reading: Reading | None = None
 
 
 class DetectorsFailed(Exception):  # noqa: N818  reads as what happened
@@ -166,13 +169,16 @@ class Panel:
         rows, wide = len(base), len(self.detectors)
         out = Scores(np.full((rows, wide), np.nan), np.empty((rows, wide)), np.empty(rows), np.empty(rows))
         which = fold_of(base.keys, len(self.folds))
+        reading = None if self.probe is None else Reading.empty(base.labels)
         for number in range(len(self.folds)):
             index = np.flatnonzero(which == number)
             if len(index):
                 part = self.judged(number, base.take(index), out.faults)
                 for name in ("raw", "p_values", "suspicion", "p_value"):
                     getattr(out, name)[index] = getattr(part, name)
-        return out
+                if reading is not None and part.reading is not None:
+                    reading.predicted[index], reading.sure[index] = part.reading.predicted, part.reading.sure
+        return replace(out, reading=reading)
 
     def unknown(self, views: Views) -> NDArray[np.bool_]:
         """(rows,) whose label was not there when the state was fitted, whichever detectors look at labels."""
@@ -201,12 +207,14 @@ class Panel:
             DetectorsFailed: A detector raised, and ``faults`` was not given.
         """
         fold = self.folds[number]
-        raw, found = raw_scores(fold.scorers, self.names, self.enriched(number, base))
+        views = self.enriched(number, base)
+        raw, found = raw_scores(fold.scorers, self.names, views)
         if found and faults is None:
             raise DetectorsFailed(found)
         if faults is not None:
             faults.update(found)
-        return self.fused(number, raw, base)
+        reading = Reading.of(views["logits"], base.labels) if "logits" in views else None
+        return replace(self.fused(number, raw, base), reading=reading)
 
     def fused(self, number: int, raw: NDArray[np.float64], base: Views) -> Scores:
         """What fold ``number`` makes of the detectors' scores (rows, detectors) of these records."""

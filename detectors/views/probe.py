@@ -20,6 +20,33 @@ _PROJECTED = 8
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a probe that has not seen them says of some records.
+
+    Attributes:
+        labels: (rows,) class index that was given, `UNKNOWN_LABEL` for none.
+        predicted: (rows,) class index that the probe predicts.
+        sure: (rows,) the probability it gives that class; NaN where it was not asked.
+    """
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    sure: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, labels: NDArray[np.int64]) -> Reading:
+        """To be filled in."""
+        return cls(labels, np.zeros_like(labels), np.full(len(labels), np.nan))
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Reading:
+        """From (rows, checkpoints, classes): the class that the mean over the checkpoints gives most."""
+        mean = logits.astype(np.float64).mean(axis=1)
+        odds = np.exp(mean - mean.max(axis=1, keepdims=True))
+        return cls(labels, mean.argmax(axis=1), 1 / odds.sum(axis=1))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How the probe is trained; every value influences the scores."""
 
