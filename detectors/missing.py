@@ -85,6 +85,10 @@ class Missingness:
     record's label: those of the lower Wilson bound, ``deviations`` standard deviations down, less those of the label
     among all records. A pattern that more than a share ``rare`` of the records have, is how the data are made (who
     was not examined is mostly well), and raises them by as much less.
+
+    Of ``m`` patterns each as improbable as ``exp(-s)`` or less one is met with a probability of at most ``m exp(-s)``:
+    the logarithm of twice the number of patterns seen (twice, for there are two trees) is subtracted, so that a
+    surprise by itself is minus the logarithm of a p-value, and the rare patterns of a patchy table alarm nobody.
     """
 
     name: str = "missingness"
@@ -98,7 +102,7 @@ class Missingness:
     reads: tuple[str, ...] = ("missing",)
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = False
-    tail: ClassVar[str] = "wide"
+    tail: ClassVar[str] = "known"
 
     def summarise(self, views: Views) -> Rows:
         """Which values are missing."""
@@ -112,7 +116,8 @@ class Missingness:
         for label in np.flatnonzero(counts >= self.fewest).tolist():
             trees[label] = Tree.fit(absent[labels == label], self.smoothing)
         ties = self._ties(absent, labels, counts)
-        return MissingnessScorer(trees, ties, summary.names.get("missing", ()), summary.classes)
+        many = float(np.log(2 * (len(np.unique(absent, axis=0)) + 1)))
+        return MissingnessScorer(trees, ties, many, summary.names.get("missing", ()), summary.classes)
 
     def _ties(
         self, absent: Flags, labels: NDArray[np.int64], counts: NDArray[np.int64]
@@ -153,13 +158,15 @@ class MissingnessScorer:
     trees: Mapping[int, Tree]
     """Label -> tree; under `UNKNOWN_LABEL` that of all records."""
     ties: Mapping[tuple[bytes, int], Tie]
+    many: float
+    """Logarithm of the number of patterns that could have surprised as well."""
     names: tuple[str, ...]
     classes: tuple[str, ...]
 
     def score(self, views: Views) -> Floats:
-        """(rows,) surprise at the pattern in nats, plus what it raises the log odds of the label by."""
+        """(rows,) surprise at the pattern in nats, less that at the number of patterns, plus the rise of its label."""
         rises = np.array([0.0 if tie is None else tie.rise for tie in self._tied(views)], dtype=np.float64)
-        return np.asarray(self._surprises(views).sum(axis=1) + rises, dtype=np.float64)
+        return np.asarray(self._surprises(views).sum(axis=1) - self.many + rises, dtype=np.float64)
 
     def explain(self, views: Views) -> list[str]:
         """What is missing, how usual that is, and with which label it comes."""
