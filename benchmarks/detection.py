@@ -19,6 +19,9 @@ poisons, and of clean records, that the method itself flagged (Lazaretto at `fal
 their defaults). Records that the attacker planted beside the poison with right labels count as neither. Memory is what
 the process of the benchmark had at most above what it had before, without processes it starts: of Lazaretto that is
 the parser, of cleanlab its workers.
+
+Source named: where all poisons are of one source, whether the scan's summary names it, and how many innocent sources
+beside it; clean batches should name none. Peers name no sources.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -41,10 +44,11 @@ from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 from benchmarks.record import Record, Run
 from benchmarks.trained import Lessons, references
 from lazaretto.expectations import gx
+from lazaretto.named_sources import named_sources
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -103,7 +107,8 @@ def _scanned(data: DataSet, found: Case, about: Run) -> Run:
         contract = data.contract.model_copy(update={"trusted": None})
         before = reset_peak()
         began = time.perf_counter()
-        judge([here / "batch.parquet"], contract, here / "out", Options(seed=about.seed, trusted=trusted))
+        options = Options(seed=about.seed, trusted=trusted)
+        summary = judge([here / "batch.parquet"], contract, here / "out", options).summary
         seconds = time.perf_counter() - began
         peak = peak_above(before)
         verdicts = pl.read_parquet(here / "out" / "verdicts.parquet")
@@ -117,7 +122,20 @@ def _scanned(data: DataSet, found: Case, about: Run) -> Run:
     }
     scores = np.where(rejected, np.inf, verdicts["suspicion"].fill_null(np.inf).to_numpy())
     detectors = {name: recall for name, recall in alone.items() if recall is not None}
+    about = replace(about, **sources_named(summary["per_source"], contract.source, found))
     return _filled(about, found, scores, flagged, seconds=seconds, peak_mib=peak, detectors=detectors)
+
+
+def sources_named(per_source: Sequence[Mapping[str, Any]], source: str | None, found: Case) -> dict[str, Any]:
+    """``source_named`` and ``innocents_named`` of a `Run`; nothing where the data name no source."""
+    if source is None:
+        return {}
+    named = {row["name"] for _, row in named_sources(per_source)}
+    guilty = set(found.batch[source].cast(pl.String).filter(pl.Series(found.truth)))
+    return {
+        "source_named": bool(guilty & named) if len(guilty) == 1 else None,
+        "innocents_named": len(named - guilty),
+    }
 
 
 def _import_heavy() -> None:

@@ -78,6 +78,7 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
         _overall_table(runs),
         "## Clean batches: share that is held or flagged",
         _clean_table(runs),
+        *_sources_part(runs),
         *more,
         "## Seconds per batch",
         "Of peers, the training of their classifier is part of it.",
@@ -189,6 +190,37 @@ def _clean_table(runs: Sequence[Run]) -> str:
             cells.append(f"{np.mean(held):.2%} / {max(held):.2%} ({len(held)})" if held else "-")
         rows.append([method, *cells])
     return table(["method", *names], rows)
+
+
+def _sources_part(runs: Sequence[Run]) -> list[str]:
+    """Whether the poisoned source was named, and how many innocents; empty where none was looked for."""
+    rows = []
+    for (data, attack, method), mine in _by_source(runs).items():
+        poisoned = [run for run in mine if run.source_named is not None]
+        missed = ", ".join(str(run.seed) for run in poisoned if not run.source_named)
+        goal = "named" if poisoned else "none named"
+        blamed = [run for run in mine if run.innocents_named]
+        met = all(run.source_named for run in poisoned) and not blamed
+        hit = f"{sum(bool(run.source_named) for run in poisoned)} of {len(poisoned)}" if poisoned else "-"
+        innocents = f"{sum(run.innocents_named or 0 for run in blamed)} in {len(blamed)} of {len(mine)} batches"
+        rows.append([data, attack, method, f"{goal} {'met' if met else 'missed'}", hit, missed or "-", innocents])
+    if not rows:
+        return []
+    head = ["data", "attack", "method", "goal", "source named", "not named, seeds", "innocent sources named"]
+    words = (
+        "The goal of `source` is not the single record but its source: it is named, and no other. Of all other batches"
+        " of the data no source is named."
+    )
+    return ["## The poisoned source, named", words, table(head, rows)]
+
+
+def _by_source(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
+    """Runs that looked for sources, by data, title and method."""
+    found: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.innocents_named is not None:
+            found.setdefault((run.data, run.title, run.method), []).append(run)
+    return found
 
 
 def _median_table(runs: Sequence[Run], of: Callable[[Run], float | None], style: str) -> str:

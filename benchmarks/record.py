@@ -41,6 +41,10 @@ class Run:
     """Lazaretto's detectors, each alone -> its recall at 1 %."""
     flagged: list[int] | None = None
     """Rows of the batch that the method does not admit; None where that was not recorded."""
+    source_named: bool | None = None
+    """Whether the source of all poisons was named; None where they are of several, or none was looked for."""
+    innocents_named: int | None = None
+    """Other sources that were named; None where none was looked for."""
 
     @property
     def key(self) -> Key:

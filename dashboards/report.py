@@ -11,6 +11,7 @@ from lazaretto.dashboards.cases import strongest_cases
 from lazaretto.dashboards.charts import BINS, evidence_length, histogram, share_of
 from lazaretto.dashboards.judged import JudgedFolder
 from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, clusters, provenance, ran
+from lazaretto.named_sources import named_sources, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,7 @@ def _page(folder: JudgedFolder) -> dict[str, Any]:
         "summary": summary,
         "headline": headline(summary, suspects, rate * judged),
         "whence": _whence(tables, suspects),
+        "accused": _accused(folder, names),
         "judged": judged,
         "suspects": suspects,
         "expected": rate * judged,
@@ -134,6 +136,13 @@ def _tables(folder: JudgedFolder, names: Names) -> list[Table]:
     if isinstance(groups, dict):
         found += [breakdown("Groups", rows, column, names) for column, rows in groups.items()]
     return [table for table in found if table is not None]
+
+
+def _accused(folder: JudgedFolder, names: Names) -> list[tuple[str, str]]:
+    """The sources whose labels look wrong: which, as far as it may be said, and what is wrong."""
+    source = None if folder.contract is None else folder.contract.source
+    found = named_sources(folder.summary.get("per_source") or [])
+    return [(f"{source or 'source'} = {names.show(source, row['name'])}", sentence(row)) for _, row in found]
 
 
 def _whence(tables: list[Table], suspects: int) -> str:

@@ -28,7 +28,7 @@ from lazaretto.detectors.panel import (
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.images import HALVES
 from lazaretto.detectors.views.neighbours import Neighbours
-from lazaretto.detectors.views.probe import Recipe, train
+from lazaretto.detectors.views.probe import Reading, Recipe, train
 from lazaretto.detectors.views.sample import record_keys
 from lazaretto.records import DIGEST
 
@@ -123,7 +123,13 @@ def fit_panel(
     if done.names:
         # A trusted record of the fit is nobody's to score.
         left = [panel.names.index(name) for name in done.names]
-        done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[~drawn.is_reference][:, left]))
+        batch = ~drawn.is_reference
+        reading = None
+        if probe is not None:
+            readings = [Reading.of(views["logits"], views.labels) for views in judged]
+            places = [np.flatnonzero(which == number) for number in range(drawn.folds)]
+            reading = Reading.laid_out(len(fitted), places, readings).take(batch)
+        done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[batch][:, left], reading))
     clock.lap("calibration")
     return done
 

@@ -8,7 +8,7 @@ records are exchangeable and the conformal p-value is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 
 from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, PerClassNull, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
+from lazaretto.detectors.views.probe import Reading
 from lazaretto.detectors.views.sample import record_keys
 from lazaretto.records import DIGEST
 
@@ -41,6 +42,7 @@ class Scores:
         suspicion: (rows,) fused.
         p_value: (rows,) calibrated once from the fused score.
         faults: Detector -> the error it raised on these records, where its scores are NaN, or on explaining them.
+        reading: What the probe says of them; None where there is no label to read.
     """
 
     raw: NDArray[np.float64]
@@ -48,6 +50,7 @@ class Scores:
     suspicion: NDArray[np.float64]
     p_value: NDArray[np.float64]
     faults: dict[str, str] = field(default_factory=dict)
+    reading: Reading | None = None
 
 
 class DetectorsFailed(Exception):  # noqa: N818  reads as what happened
@@ -117,11 +120,13 @@ class Crossed:
     """Digest, of the whole record -> row of ``raw``."""
     raw: NDArray[np.float64]
     """(fitted, detectors)."""
+    reading: Reading | None
+    """What the probe says of them; None where there is no label to read."""
 
     @classmethod
-    def of(cls, digests: pl.Series, raw: NDArray[np.float64]) -> Crossed:
+    def of(cls, digests: pl.Series, raw: NDArray[np.float64], reading: Reading | None) -> Crossed:
         """From digests and scores (fitted, detectors), row by row."""
-        return cls(dict(zip(digests.to_list(), range(len(digests)), strict=True)), raw)
+        return cls(dict(zip(digests.to_list(), range(len(digests)), strict=True)), raw, reading)
 
     def find(self, digests: pl.Series) -> NDArray[np.int64]:
         """(rows,) row of ``raw`` of each record, -1 where it was not in the fit."""
@@ -190,7 +195,7 @@ class Panel:
         parts = [(new, self._judge(frame[new], faults))] if len(new) else []
         if self.crossed is not None and len(new) < len(frame):
             known = np.flatnonzero(places >= 0)
-            parts.append((known, self._recalled(frame[known], self.crossed.raw[places[known]])))
+            parts.append((known, self._recalled(frame[known], self.crossed, places[known])))
         return _laid_out(len(frame), len(self.detectors), parts, faults)
 
     def _judge(self, frame: pl.DataFrame, faults: dict[str, str]) -> Scores:
@@ -201,14 +206,15 @@ class Panel:
         parts = [(index, self.judged(number, base.take(index), faults)) for number, index in indices if len(index)]
         return _laid_out(len(base), len(self.detectors), parts, faults)
 
-    def _recalled(self, frame: pl.DataFrame, raw: NDArray[np.float64]) -> Scores:
-        """Scores of records of the fit, whose own (rows, detectors) are known."""
+    def _recalled(self, frame: pl.DataFrame, crossed: Crossed, places: NDArray[np.int64]) -> Scores:
+        """Scores of records of the fit, at these (rows,) places of what is known of it."""
         keys = record_keys(frame, self.keys)
         base = Views(keys, encode_labels(frame, self.label, self.classes), {}, {}, self.classes)
         which = fold_of(keys, len(self.folds))
         indices = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
+        raw, reading = crossed.raw[places], None if crossed.reading is None else crossed.reading.take(places)
         parts = [(index, self.fused(number, raw[index], base.take(index))) for number, index in indices if len(index)]
-        return _laid_out(len(base), len(self.detectors), parts, {})
+        return replace(_laid_out(len(base), len(self.detectors), parts, {}), reading=reading)
 
     def unknown(self, views: Views) -> NDArray[np.bool_]:
         """(rows,) whose label was not there when the state was fitted, whichever detectors look at labels."""
@@ -237,12 +243,14 @@ class Panel:
             DetectorsFailed: A detector raised, and ``faults`` was not given.
         """
         fold = self.folds[number]
-        raw, found = raw_scores(fold.scorers, self.names, self.enriched(number, base))
+        views = self.enriched(number, base)
+        raw, found = raw_scores(fold.scorers, self.names, views)
         if found and faults is None:
             raise DetectorsFailed(found)
         if faults is not None:
             faults.update(found)
-        return self.fused(number, raw, base)
+        reading = Reading.of(views["logits"], base.labels) if "logits" in views else None
+        return replace(self.fused(number, raw, base), reading=reading)
 
     def fused(self, number: int, raw: NDArray[np.float64], base: Views) -> Scores:
         """What fold ``number`` makes of the detectors' scores (rows, detectors) of these records."""
@@ -265,7 +273,10 @@ def _laid_out(
     for index, part in parts:
         for name in ("raw", "p_values", "suspicion", "p_value"):
             getattr(out, name)[index] = getattr(part, name)
-    return out
+    readings = [part.reading for _, part in parts if part.reading is not None]
+    if len(readings) < len(parts):  # there is no probe
+        return out
+    return replace(out, reading=Reading.laid_out(rows, [index for index, _ in parts], readings))
 
 
 def fold_of(keys: NDArray[np.uint64], count: int) -> NDArray[np.int64]:

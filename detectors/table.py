@@ -10,6 +10,7 @@ from lazaretto.detectors.components import HiddenComponents
 from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence
 from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
 from lazaretto.detectors.label_noise import KnnLabel, Margin
+from lazaretto.detectors.missing import Missingness
 from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
 from lazaretto.detectors.pairs import Pairs
@@ -48,6 +49,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "trigger": TriggerMiner,
     "trigger_trusted": lambda: TriggerMiner(name="trigger_trusted", votes="votes"),
     "pairs": Pairs,
+    "missingness": Missingness,
     "response_trigger": ResponseMiner,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""

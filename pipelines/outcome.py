@@ -20,6 +20,7 @@ from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.clusters import Cluster, write_clusters
 from lazaretto.pipelines.compare import NEAREST_FILE
 from lazaretto.pipelines.readers import Originals
+from lazaretto.pipelines.sources import judged_sources
 from lazaretto.policy import Tallies, hold_reasons
 from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
 
@@ -317,7 +318,8 @@ def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str,
         "detectors": _detectors(panel, outcome.scored.flagged),
         "stood_aside": dict(panel.stood_aside) if panel else {},
         "failed_detectors": {**outcome.scored.faults, **panel.failed} if panel else {},
-        "per_source": tally.table("source", rate),
+        "per_source": _sources(outcome, tally),
+        "source_withheld": bool(contract.source) and contract.all_columns[str(contract.source)].pii,
         "per_class": tally.table("class", rate),
         "groups": groups,
         "clusters": [cluster.brief() for cluster in outcome.clusters],
@@ -368,6 +370,14 @@ def _doubt(outcome: Outcome, p_values: NDArray[np.float64] | None) -> dict[str, 
     doubt = Doubt.of(p_values, outcome.contract.policy.false_quarantine_rate)
     named = outcome.trusted.gather(list(doubt.suspects[:_DOUBTED_SHOWN])).to_list() if doubt.raised else []
     return {"trusted_suspects": len(doubt.suspects), "doubt": doubt.sentence, "doubted": named}
+
+
+def _sources(outcome: Outcome, tally: _Tally) -> list[dict[str, Any]]:
+    """The table of sources, each with what is known of its wrong labels: null where it could not be tested."""
+    classes = len(outcome.panel.classes) if outcome.panel else 0
+    judged = judged_sources(outcome.scored.sources, classes)
+    rows = tally.table("source", outcome.contract.policy.false_quarantine_rate)
+    return [{**row, "wrong_labels": judged.get(row["name"])} for row in rows]
 
 
 def _detectors(panel: Panel | None, flagged: dict[str, int]) -> list[dict[str, Any]]:

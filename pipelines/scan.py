@@ -22,7 +22,7 @@ from lazaretto.pipelines.compare import compare
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.outcome import Outcome, write_outcome
-from lazaretto.pipelines.score import score_all
+from lazaretto.pipelines.score import Scoring, score_all
 from lazaretto.pipelines.shift import label_shift
 from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.pipelines.trusted import read_trusted
@@ -135,7 +135,8 @@ def judge(
     run.done("fit", parsed.arrived)
     run.step("score")
     rate = contract.policy.false_quarantine_rate
-    scored = score_all(sound_partitions(parsed, refused), panel, rate, into, on_rows)
+    how = Scoring(panel, rate, into, contract.source)
+    scored = score_all(sound_partitions(parsed, refused), how, on_rows)
     run.done("score", parsed.arrived)
     run.step("compare")
     with _one_order_of_sums():

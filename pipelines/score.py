@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from lazaretto.calibrate import PValueCounts
+from lazaretto.pipelines.sources import SourceCounts
 from lazaretto.records import RECORD_ID, ROW, OnRows, no_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class PartScores:
     """(detectors,) records whose p-value by that detector alone is at most the rate."""
     faults: dict[str, str] = field(default_factory=dict)
     """Detector -> the error it raised."""
+    sources: SourceCounts | None = None
 
 
 @dataclass
@@ -48,41 +50,55 @@ class Scored:
     flagged: dict[str, int] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """Detector -> the first error it raised while scoring or explaining; a batch with any is held."""
+    sources: SourceCounts | None = None
+    """How each source's labels agree with the probe; None without a source or a label."""
 
 
-def score_all(
-    frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, folder: Path, on_rows: OnRows = no_rows
-) -> Scored:
+@dataclass(frozen=True)
+class Scoring:
+    """How records are scored, and where what is found of them goes."""
+
+    panel: Panel | None
+    """The fitted panel; None, or one whose detectors all failed, leaves every score empty (the batch is then held)."""
+    rate: float
+    """p-value up to which a record is a suspect."""
+    folder: Path
+    """Where ``scores/`` and ``evidence/`` go."""
+    source: str | None = None
+    """The column that says who supplied a record."""
+
+
+def score_all(frames: Iterable[pl.DataFrame], how: Scoring, on_rows: OnRows = no_rows) -> Scored:
     """Score every partition into ``scores/`` and explain its suspects into ``evidence/``.
 
     Args:
         frames: Canonical records that were not rejected, partition by partition.
-        panel: The fitted panel; None, or one whose detectors all failed, leaves every score empty (the batch is then
-            held).
-        rate: p-value up to which a record is a suspect.
-        folder: Where both folders go.
+        how: Panel, rate, and the folder where both folders go.
         on_rows: Called with the number of records just scored.
     """
     for name in ("scores", "evidence"):
-        (folder / name).mkdir(exist_ok=True)
+        (how.folder / name).mkdir(exist_ok=True)
     scored = Scored()
-    panel = panel if panel is not None and panel.names else None
-    names = () if panel is None else panel.names
+    how = how if how.panel is not None and how.panel.names else replace(how, panel=None)
+    names = () if how.panel is None else how.panel.names
     flagged = np.zeros(len(names), dtype=np.int64)
-    for part in _in_order(frames, panel, rate, folder):
+    for part in _in_order(frames, how):
         scored.counts.add(part.p_values)
         flagged += part.flagged
         scored.faults = {**part.faults, **scored.faults}
+        if part.sources is not None:
+            scored.sources = part.sources if scored.sources is None else scored.sources.merge(part.sources)
         on_rows(len(part.p_values))
     scored.flagged = dict(zip(names, flagged.tolist(), strict=True))
     return scored
 
 
-def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folder: Path, number: int) -> PartScores:
+def score_partition(frame: pl.DataFrame, how: Scoring, number: int) -> PartScores:
     """Score and explain one partition; writes ``scores/part-N.parquet`` and ``evidence/part-N.parquet``."""
     from lazaretto.detectors.explanation import explain
     from lazaretto.evidence import Evidence, dump_evidence
 
+    panel, rate, folder = how.panel, how.rate, how.folder
     names = () if panel is None else panel.names
     raw = np.full((len(frame), len(names)), np.nan)
     suspicion = p_value = np.full(len(frame), np.nan)
@@ -90,6 +106,7 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
     flagged = np.zeros(len(names), dtype=np.int64)
     said: list[str] = []
     faults: dict[str, str] = {}
+    sources = None
     if panel is not None and len(frame):
         scores = panel.score(frame)
         raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
@@ -98,6 +115,9 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
         index = np.flatnonzero(suspects)
         subset = type(scores)(raw[index], scores.p_values[index], suspicion[index], p_value[index], scores.faults)
         faults = scores.faults
+        if how.source is not None and scores.reading is not None:
+            read = scores.reading
+            sources = SourceCounts.of(frame[how.source], read.labels, read.predicted, read.sure)
         explained = explain(panel, frame[index], subset) if len(index) else []
         said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
     table = {"record_id": frame[RECORD_ID], "suspicion": suspicion, "p_value": p_value}
@@ -106,13 +126,13 @@ def score_partition(frame: pl.DataFrame, panel: Panel | None, rate: float, folde
     judged = frame.filter(pl.Series(suspects, dtype=pl.Boolean))
     evidence = {ROW: judged[ROW], "record_id": judged[RECORD_ID], "evidence": pl.Series(said, dtype=pl.String)}
     pl.DataFrame(evidence).write_parquet(folder / "evidence" / f"part-{number:05}.parquet")
-    return PartScores(p_value, flagged, faults)
+    return PartScores(p_value, flagged, faults, sources)
 
 
-def _in_order(frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, folder: Path) -> Iterator[PartScores]:
+def _in_order(frames: Iterable[pl.DataFrame], how: Scoring) -> Iterator[PartScores]:
     """Results in the order of the partitions, with no more of them read ahead than there are workers."""
-    if panel is None:
-        yield from (score_partition(frame, None, rate, folder, n) for n, frame in enumerate(frames))
+    if how.panel is None:
+        yield from (score_partition(frame, how, n) for n, frame in enumerate(frames))
         return
     import torch
     from threadpoolctl import threadpool_limits
@@ -125,6 +145,6 @@ def _in_order(frames: Iterable[pl.DataFrame], panel: Panel | None, rate: float, 
         for number, frame in enumerate(frames):
             if len(waiting) == WORKERS:
                 yield waiting.popleft().result()
-            waiting.append(workers.submit(score_partition, frame, panel, rate, folder, number))
+            waiting.append(workers.submit(score_partition, frame, how, number))
         while waiting:
             yield waiting.popleft().result()

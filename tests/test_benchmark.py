@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import OURS, auroc, measured, recall_at_rate
+from benchmarks.detection import OURS, auroc, measured, recall_at_rate, sources_named
 from benchmarks.detection_report import TARGETS, write_report
 from benchmarks.plans import PLANS, Case, Plan, case
 from benchmarks.record import Record, Run
@@ -61,6 +61,21 @@ def test_a_run_is_measured_recorded_and_reported(flights: DataSet, tmp_path: Pat
     assert (tmp_path / "out" / "benchmark.md").read_text() == text
     assert (tmp_path / "out" / "benchmark.svg").stat().st_size > 1_000
     assert "| flights | two-column trigger, out of range, 1.0% | 9 | 0.99 " in text
+
+
+def test_a_run_tells_whether_the_poisoned_source_was_named_and_the_report_says_which_seed_was_missed() -> None:
+    sources = pl.DataFrame({"carrier": ["UA", "UA", "DL"]})
+    found = dataclasses.replace(_case([True, True, False], [False] * 3), batch=sources)
+    rows = [{"name": name, "wrong_labels": {"p_value": 0.001, "share": 0.2, "named": True}} for name in ("UA", "DL")]
+    run = Run("flights", "source", "one source", "label", "Lazaretto", 7, 2)
+    both = dataclasses.replace(run, **sources_named(rows, "carrier", found))
+    assert (both.source_named, both.innocents_named) == (True, 1)
+    neither = dataclasses.replace(run, seed=8, **sources_named([], "carrier", found))
+    assert (neither.source_named, neither.innocents_named) == (False, 0)
+    row = "| flights | one source | Lazaretto | named missed | 1 of 2 | 8 | 1 in 1 of 2 batches |"
+    assert row in write_report([both, neither], None, "a machine")
+    assert sources_named([], None, found) == {}
+    assert "source, named" not in write_report([run], None, "a machine")
 
 
 def test_a_missed_target_is_called_missed() -> None:

@@ -68,6 +68,8 @@ class Encoder:
             most 64) one half of it alone.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
+        missing: (rows, columns) whether each feature column has no value, before anything takes its place; where two
+            columns or more have gaps in the fit.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns. Not a view:
             the names of ``judges`` say by which neighbours' votes each of them is judged.
         copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
@@ -88,6 +90,8 @@ class Encoder:
     known: Looks
     usual: Mapping[str, Looks]
     """Plain column -> how many records of the fit have each of its values."""
+    patchy: tuple[str, ...]
+    """Feature columns whose missing values are looked at: all, or none where fewer than two have any."""
     axes: NDArray[np.float32] | None
     """(d, 64) principal axes for the compact view; None where the features are as small already."""
     device: torch.device
@@ -123,7 +127,9 @@ class Encoder:
                 images[name], pixels[name], looked[name] = Images.fit(values, rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
         usual = {name: Looks.of(_hashed(frame[name])) for name in plain}
-        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, None, device)
+        gaps = sum(frame[name].null_count() > 0 for name in contract.feature_names)
+        patchy = contract.feature_names[:_COMPARED_COLUMNS] if gaps > 1 else ()
+        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, patchy, None, device)
         return draft._finished(_Read(frame, pixels, looked, words), seed)
 
     def _finished(
@@ -189,6 +195,9 @@ class Encoder:
             exact = [np.maximum(self.columns[n].codes(values[n])[1], 1) for n in names["values"]]
             absent = [values[n].is_null().to_numpy() for n in names["values"]]
             arrays["values"] = np.where(np.stack(absent, axis=1), 0, np.stack(exact, axis=1)).astype(np.uint32)
+        if self.patchy:
+            arrays["missing"] = np.stack([read.frame[name].is_null().to_numpy() for name in self.patchy], axis=1)
+            names["missing"] = self.patchy
         arrays.update(self._tokens(read, names))
         return arrays, names
 

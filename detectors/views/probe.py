@@ -11,12 +11,46 @@ import numpy as np
 from lazaretto.detector import UNKNOWN_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
 
 _PROJECTED = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe that has not seen them says of some records.
+
+    Attributes:
+        labels: (rows,) class index that was given, `UNKNOWN_LABEL` for none.
+        predicted: (rows,) class index that the probe predicts.
+        sure: (rows,) the probability it gives that class; NaN where it was not asked.
+    """
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    sure: NDArray[np.float64]
+
+    @classmethod
+    def laid_out(cls, rows: int, places: Sequence[NDArray[np.int64]], parts: Sequence[Reading]) -> Reading:
+        """Of ``rows`` records, each part at its places."""
+        whole = cls(np.full(rows, UNKNOWN_LABEL), np.zeros(rows, dtype=np.int64), np.full(rows, np.nan))
+        for place, part in zip(places, parts, strict=True):
+            whole.labels[place], whole.predicted[place], whole.sure[place] = part.labels, part.predicted, part.sure
+        return whole
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Reading:
+        """From (rows, checkpoints, classes): the class that the mean over the checkpoints gives most."""
+        mean = logits.astype(np.float64).mean(axis=1)
+        odds = np.exp(mean - mean.max(axis=1, keepdims=True))
+        return cls(labels, mean.argmax(axis=1), 1 / odds.sum(axis=1))
+
+    def take(self, index: NDArray[Any]) -> Reading:
+        """Of the records at ``index`` (integers or a boolean mask), in that order."""
+        return Reading(self.labels[index], self.predicted[index], self.sure[index])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import refusal
 from lazaretto.errors import UsageError
+from lazaretto.named_sources import named_sources, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,12 +128,7 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
             shown.print(f"  [yellow]trusted set:[/] {_escaped(null['doubt'])}")
     elif null["kind"] == "estimated":
         shown.print(f"  false-quarantine rate {rate:g}, [yellow]estimated[/]: no trusted set was given")
-    named = [row for row in summary["per_source"] if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004
-    for row in sorted(named, key=lambda row: row["p_value"])[:3]:
-        shown.print(
-            f"  source [bold]{_escaped(row['name'])}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
-            f"more than chance (p = {row['p_value']:.1g})"
-        )
+    _show_sources(summary["per_source"], withheld=bool(summary.get("source_withheld")))
     for cluster in [one for one in summary.get("clusters") or [] if one["rule"]][:_CLUSTERS]:
         shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
     if summary["ignored_columns"]:
@@ -144,6 +140,23 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
     shown.print(f"  [dim]{arrived / max(seconds, 1e-9):,.0f} records/s ({stages})[/]")
     if report:
         shown.print(f"  report: {_escaped(report)}")
+
+
+def _show_sources(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> None:
+    """The sources whose labels look wrong, and the three that have most more suspects than chance gives."""
+
+    def name(at: int) -> str:
+        return f"(withheld: row {at} of per_source)" if withheld else _escaped(rows[at]["name"])
+
+    for at, row in named_sources(rows):
+        console().print(f"  [bold red]source {name(at)}:[/] {sentence(row)}")
+    suspicious = [at for at, row in enumerate(rows) if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004
+    for at in sorted(suspicious, key=lambda at: float(rows[at]["p_value"]))[:3]:
+        row = rows[at]
+        console().print(
+            f"  source [bold]{name(at)}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
+            f"more than chance (p = {row['p_value']:.1g})"
+        )
 
 
 def print_lines(*lines: str) -> None:
