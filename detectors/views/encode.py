@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
+from lazaretto.detectors.views.frozen import Frozen, frozen_columns
 from lazaretto.detectors.views.images import (
     HALVES,
     Images,
@@ -50,6 +51,8 @@ class _Read:
     looked: Mapping[str, Mapping[str, NDArray[np.float32]]]
     """Image column -> what its encoder sees."""
     words: Mapping[str, Words]
+    frozen: Mapping[str, NDArray[np.float32]]
+    """Text or image column -> what its frozen encoder says, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Encoder:
     texts: Mapping[str, Texts]
     images: Mapping[str, Images]
     vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    frozen: Mapping[str, Frozen]
+    """Text or image column -> its frozen encoder, where the policy names one."""
     plain: tuple[str, ...]
     """Feature columns that are compared as they are: all but images."""
     pair: tuple[str, str] | None
@@ -121,14 +126,14 @@ class Encoder:
                 images[name] = Images.fit(values.drop_nulls(), rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
         usual = {name: Looks.of(_hashed(frame[name])) for name in plain}
-        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, None, device)
-        return draft._finished(frame, words, seed)
+        frozen, said = frozen_columns(frame, contract, seed, device)
+        draft = cls(columns, texts, images, vectors, frozen, plain, contract.pair, Looks.of(_NONE), usual, None, device)
+        return draft._finished(replace(draft._read(frame), words=words, frozen=said), seed)
 
     def _finished(
-        self, frame: pl.DataFrame, words: Mapping[str, Words], seed: int
+        self, read: _Read, seed: int
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """With the looks counted and the axes of the compact view drawn, and the views of the fitted frame."""
-        read = replace(self._read(frame), words=words)
         done = replace(self, known=Looks.of(looks := self._looks(read), self._information(read, looks)))
         features = done.features(read)
         if features.shape[1] > _COMPACT:
@@ -140,7 +145,9 @@ class Encoder:
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
-        read = replace(self._read(frame), words={name: Words.of(frame[name]) for name in self.texts})
+        words = {name: Words.of(frame[name]) for name in self.texts}
+        said = {name: frozen.encode(frame[name]) for name, frozen in self.frozen.items()}
+        read = replace(self._read(frame), words=words, frozen=said)
         return self.views(read, self.features(read))
 
     def spoken(self, record: pl.DataFrame) -> dict[int, str]:
@@ -151,9 +158,9 @@ class Encoder:
         return said
 
     def _read(self, frame: pl.DataFrame) -> _Read:
-        pixels = {name: decode(_present(frame[name]), i.side, i.channels) for name, i in self.images.items()}
+        pixels = {name: decode(frame[name], i.side, i.channels) for name, i in self.images.items()}
         looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
-        return _Read(frame, pixels, looked, {})
+        return _Read(frame, pixels, looked, {}, {})
 
     def views(
         self, read: _Read, features: NDArray[np.float32]
@@ -230,6 +237,7 @@ class Encoder:
         for name, (centre, spread) in self.vectors.items():
             blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
         blocks += [looked["features"] for looked in read.looked.values()]
+        blocks += read.frozen.values()
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
 
     def _looks(self, read: _Read) -> NDArray[np.uint64]:
@@ -255,6 +263,8 @@ class Encoder:
         names += [name for texts in self.texts.values() for name in texts.names]
         names += [f"{name}[{i}]" for name, (centre, _) in self.vectors.items() for i in range(len(centre))]
         names += [f"look of {name}" for name, images in self.images.items() for _ in range(images.axes.shape[1])]
+        for name, frozen in self.frozen.items():
+            names += [f"{'subject' if name in self.images else 'meaning'} of {name}"] * frozen.axes.shape[1]
         return tuple(names) or ("nothing",)
 
     def _pairs(self, frame: pl.DataFrame) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
@@ -311,16 +321,3 @@ def _vectors(values: pl.Series) -> NDArray[np.float64]:
     width = int(lengths.max()) if len(lengths) else 1  # type: ignore[arg-type]  # list lengths are integers
     filled = [row if row is not None else [float("nan")] * width for row in values.to_list()]
     return np.asarray(filled, dtype=np.float64).reshape(len(values), width)
-
-
-def _present(values: pl.Series) -> pl.Series:
-    """A missing image is looked at as one white pixel."""
-    return values.fill_null(_WHITE) if values.null_count() else values
-
-
-_WHITE = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a"
-    "7e9b550000000a49444154789c63f80f0001010100b138f6140000000049"
-    "454e44ae426082"
-)
-"""A one-pixel white PNG."""

@@ -124,6 +124,8 @@ class Images:
 def decode(values: pl.Series, side: int, channels: int) -> Pixels:
     """(rows, side, side, channels) pixels; transparency is laid on white, other sizes are resampled bilinearly.
 
+    A missing image is white.
+
     Args:
         values: Encoded PNG or JPEG images that the reader has already decoded once and found sound.
         side: Target height and width.
@@ -134,6 +136,9 @@ def decode(values: pl.Series, side: int, channels: int) -> Pixels:
     out = np.empty((len(values), side, side, channels), dtype=np.uint8)
     mode = "L" if channels == 1 else "RGB"
     for row, data in enumerate(values):
+        if data is None:
+            out[row] = 255
+            continue
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
             image: Image.Image = opened
             if "A" in image.getbands() or "transparency" in image.info:
