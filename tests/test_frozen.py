@@ -133,7 +133,8 @@ def test_a_damaged_image_is_rejected_and_the_others_are_judged(tmp_path: Path) -
     sound = frame["it"][1]
     frame = frame.with_columns(it=pl.Series([sound[: len(sound) // 2], *frame["it"][1:]]))
     frame.write_parquet(tmp_path / "batch.parquet")
-    judged = judge([tmp_path / "batch.parquet"], contract("efficientnet"), tmp_path / "out", Options(device="cpu"))
+    agreed = contract("efficientnet", ", detectors: [knn_distance]")
+    judged = judge([tmp_path / "batch.parquet"], agreed, tmp_path / "out", Options(device="cpu"))
     verdicts = pl.read_parquet(judged.folder / "verdicts.parquet")
     assert verdicts["decision"][0] == "reject"
     assert verdicts["suspicion"][1:].is_not_null().all()
