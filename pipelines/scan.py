@@ -157,9 +157,11 @@ def _refuse_misspelt(contract: Contract, options: Options) -> None:
     """What can be known to be wrong before anything is read."""
     from lazaretto.detectors.drawn import require_trusted
     from lazaretto.detectors.table import make_detectors
+    from lazaretto.detectors.views.frozen import require_encoders
 
     require_trusted(contract.policy, given=bool(options.trusted) or contract.trusted is not None)
     check_device(options.device)
+    require_encoders(contract)
     build_suite(contract)
     make_detectors(contract.policy.detectors)
 

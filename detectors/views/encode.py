@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
+from lazaretto.detectors.views.frozen import Frozen, frozen_columns
 from lazaretto.detectors.views.images import (
     HALVES,
     Images,
@@ -50,6 +51,8 @@ class _Read:
     looked: Mapping[str, Mapping[str, NDArray[np.float32]]]
     """Image column -> what its encoder sees."""
     words: Mapping[str, Words]
+    frozen: Mapping[str, NDArray[np.float32]]
+    """Text or image column -> what its frozen encoder says, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Encoder:
     texts: Mapping[str, Texts]
     images: Mapping[str, Images]
     vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    frozen: Mapping[str, Frozen]
+    """Text or image column -> its frozen encoder, where the policy names one."""
     plain: tuple[str, ...]
     """Feature columns that are compared as they are: all but images."""
     pair: tuple[str, str] | None
@@ -129,8 +134,10 @@ class Encoder:
         usual = {name: Looks.of(_hashed(frame[name])) for name in plain}
         gaps = sum(frame[name].null_count() > 0 for name in contract.feature_names)
         patchy = contract.feature_names[:_COMPARED_COLUMNS] if gaps > 1 else ()
-        draft = cls(columns, texts, images, vectors, plain, contract.pair, Looks.of(_NONE), usual, patchy, None, device)
-        return draft._finished(_Read(frame, pixels, looked, words), seed)
+        frozen, said = frozen_columns(frame, contract, seed, device)
+        known = Looks.of(_NONE)
+        draft = cls(columns, texts, images, vectors, frozen, plain, contract.pair, known, usual, patchy, None, device)
+        return draft._finished(_Read(frame, pixels, looked, words, said), seed)
 
     def _finished(
         self, read: _Read, seed: int
@@ -149,7 +156,9 @@ class Encoder:
         """The views of a frame of canonical records, and the names of their dimensions."""
         pixels = {name: decode(frame[name], i.side, i.channels) for name, i in self.images.items()}
         looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
-        read = _Read(frame, pixels, looked, {name: Words.of(frame[name]) for name in self.texts})
+        words = {name: Words.of(frame[name]) for name in self.texts}
+        said = {name: frozen.encode(frame[name]) for name, frozen in self.frozen.items()}
+        read = _Read(frame, pixels, looked, words, said)
         return self.views(read, self.features(read))
 
     def spoken(self, record: pl.DataFrame) -> dict[int, str]:
@@ -237,6 +246,7 @@ class Encoder:
         for name, (centre, spread) in self.vectors.items():
             blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
         blocks += [looked["features"] for looked in read.looked.values()]
+        blocks += read.frozen.values()
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
 
     def _looks(self, read: _Read) -> NDArray[np.uint64]:
@@ -262,6 +272,8 @@ class Encoder:
         names += [name for texts in self.texts.values() for name in texts.names]
         names += [f"{name}[{i}]" for name, (centre, _) in self.vectors.items() for i in range(len(centre))]
         names += [f"look of {name}" for name, images in self.images.items() for _ in range(images.axes.shape[1])]
+        for name, frozen in self.frozen.items():
+            names += [f"{'subject' if name in self.images else 'meaning'} of {name}"] * frozen.axes.shape[1]
         return tuple(names) or ("nothing",)
 
     def _pairs(self, frame: pl.DataFrame) -> tuple[NDArray[np.uint32], tuple[str, ...]]:

@@ -134,6 +134,10 @@ class Policy(_Frozen):
     probe: Annotated[Literal["auto"], BeforeValidator(_probe)] = "auto"
     calibration: Literal["together", "per_class"] = "together"
     """Whether the rate holds over all classes together, or, with a trusted set, within every class."""
+    image_encoder: Literal["default", "efficientnet"] = "default"
+    """What sees images beside the patch features; anything but the default is an extra to install."""
+    text_encoder: Literal["default", "glove", "minilm"] = "default"
+    """What reads texts beside the word counts; anything but the default is an extra to install."""
     min_records: Annotated[int | None, Field(ge=0)] = None
     """A batch with fewer records is held."""
     max_records: Annotated[int | None, Field(ge=0)] = None
