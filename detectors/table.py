@@ -16,6 +16,7 @@ from lazaretto.detectors.pairs import Pairs
 from lazaretto.detectors.responses import ResponseMiner
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
+from lazaretto.detectors.two_components import TwoComponents
 from lazaretto.detectors.wrong_label import WrongLabel
 from lazaretto.errors import ContractError
 
@@ -40,6 +41,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
     "components": HiddenComponents,
+    "scan_two_component": TwoComponents,
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,
     "grad_norm": GradientNorm,
