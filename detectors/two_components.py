@@ -72,8 +72,8 @@ class TwoComponents:
     rank: int = 16
     per_direction: int = 12
     """Records of the class for each direction that is looked at."""
-    sure: float = 4.0
-    """Deviations above the usual class at which odds are even; clean classes had 3.8 at most in development."""
+    sure: float = 4.5
+    """Deviations above the usual class at which odds are even; untouched classes had 4.5 at most in development."""
     steep: float = 2.0
     """Log odds by which each further deviation counts."""
     least_spread: float = 0.2
