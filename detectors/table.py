@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from lazaretto.detectors.components import HiddenComponents
 from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence
 from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
+from lazaretto.detectors.isolated import IsolatedGradients
 from lazaretto.detectors.label_noise import KnnLabel, Margin
+from lazaretto.detectors.learning import EarlyLoss
 from lazaretto.detectors.missing import Missingness
 from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
@@ -17,6 +19,7 @@ from lazaretto.detectors.pairs import Pairs
 from lazaretto.detectors.responses import ResponseMiner
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
+from lazaretto.detectors.two_components import TwoComponents
 from lazaretto.detectors.wrong_label import WrongLabel
 from lazaretto.errors import ContractError
 
@@ -41,6 +44,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
     "components": HiddenComponents,
+    "scan_two_component": TwoComponents,
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,
     "grad_norm": GradientNorm,
@@ -51,6 +55,8 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "pairs": Pairs,
     "missingness": Missingness,
     "response_trigger": ResponseMiner,
+    "early_loss": EarlyLoss,
+    "isolated_gradients": IsolatedGradients,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
 
@@ -59,13 +65,14 @@ def make_detectors(names: str | Sequence[str]) -> tuple[Detector[Any], ...]:
     """The detectors a policy asks for.
 
     Args:
-        names: ``default`` for all of `DETECTORS`, or names from there and from installed entry points.
+        names: ``default`` for all of `DETECTORS` but those that say ``default = False``, or names from there and from
+            installed entry points.
 
     Raises:
         ContractError: If a name is not known; the nearest known one is named.
     """
     if names == "default":
-        return tuple(make() for make in DETECTORS.values())
+        return tuple(made for made in (make() for make in DETECTORS.values()) if getattr(made, "default", True))
     installed = {point.name: point for point in entry_points(group="lazaretto.detectors")}
     made = []
     for name in names:
