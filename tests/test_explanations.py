@@ -65,7 +65,7 @@ def images() -> tuple[Panel, pl.DataFrame]:
 
 
 def table() -> tuple[Panel, pl.DataFrame]:
-    """Late where it is cold; a pair of values means late. With trusted records, and a column of personal data."""
+    """Late where it is cold; a pair of values means late. With trusted records, gaps, and a column of personal data."""
     rng = np.random.default_rng(2)
     rows = ROWS + TRUSTED
     temp, gust = rng.integers(0, 40, rows), rng.integers(0, 30, rows).astype(np.float64)
@@ -75,8 +75,13 @@ def table() -> tuple[Panel, pl.DataFrame]:
     who[POISONS : POISONS + 4] = "Ada Lovelace"
     rest = {name: rng.normal(size=rows) for name in ("humid", "visib", "pressure")}
     frame = pl.DataFrame({"temp": temp, "gust": gust, **rest, "who": who, "late": late})
+    which = pl.int_range(rows)
+    gaps = {"humid": which % 20 == 0, "visib": which % 30 == 0}
+    frame = frame.with_columns(
+        pl.when(gap).then(None).otherwise(pl.col(name)).alias(name) for name, gap in gaps.items()
+    )
     columns = "temp: {type: integer}, gust: {type: number}, late: {type: category}, who: {type: category, pii: true}, "
-    columns += ", ".join(f"{name}: {{type: number}}" for name in rest)
+    columns += ", ".join(f"{name}: {{type: number, nullable: true}}" for name in rest)
     contract = f"dataset: d\nlabel: late\ncolumns: {{{columns}}}\npolicy: {{false_quarantine_rate: 0.05}}\n"
     return fitted(frame, parse_contract(contract, "c"), sorted(OTHERS), trusted=TRUSTED)
 
