@@ -29,6 +29,8 @@ _FARTHEST = 30.0
 _SIDES = (0.05, 0.15)
 """Share of a class on the far side of a direction, from which a search begins."""
 _ROUNDS = 20
+_SMALL, _LARGEST = 0.1, 0.25
+"""Share of a class up to which a group counts in full, and from which on not at all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Split:
         slope: (dimensions,) of the log odds that a record is in the smaller group.
         intercept: Of the same.
         clarity: ``(D - 3) sqrt(m)``, D the distance of the means in standard deviations within, m the records in the
-            smaller group; less where that is more than a third of the class.
+            smaller group; less where that is more than a tenth of the class.
         size: Records in the smaller group.
     """
 
@@ -67,7 +69,7 @@ class TwoComponents:
     can say what is usual, and nothing is suspicious.
 
     It depends on the target: in a class that is of many kinds by itself the poisons are one kind more. In development
-    on fashion it found adaptive blend, feature collision and SIG where the target was T-shirts (recall at 1 % alone
+    on fashion it found adaptive blend and feature collision where the target was T-shirts (recall at 1 % alone
     .91 to 1.0), and none of them where it was bags; TaCT either way.
     """
 
@@ -76,8 +78,8 @@ class TwoComponents:
     rank: int = 16
     per_direction: int = 12
     """Records of the class for each direction that is looked at."""
-    sure: float = 4.5
-    """Deviations above the usual class at which odds are even; untouched classes had 4.5 at most in development."""
+    sure: float = 5.0
+    """Deviations above the usual class at which odds are even; untouched classes seldom had more in development."""
     steep: float = 2.0
     """Log odds by which each further deviation counts."""
     least_spread: float = 0.2
@@ -204,8 +206,9 @@ def _two_groups(white: Floats) -> Split:
         member = 1 / (1 + np.exp(-odds))
     sizes = rows * np.minimum(share, 1 - share)
     clarity = np.maximum(np.sqrt((apart * slope).sum(axis=0)) - _CUT, 0.0) * np.sqrt(sizes)
-    # Halves are of nature: what is more than a third of a class counts less, and nothing at a half.
-    clarity *= np.minimum(3 - 6 * sizes / rows, 1.0)
+    # Large parts are of nature, as digits that lean are: what is more than a tenth of a class counts less, and
+    # nothing at a quarter.
+    clarity *= np.clip((_LARGEST - sizes / rows) / (_LARGEST - _SMALL), 0.0, 1.0)
     best = int(clarity.argmax())
     sign = 1.0 if share[best] <= 0.5 else -1.0  # noqa: PLR2004  half
     return Split(sign * slope[:, best], float(sign * intercept[best]), float(clarity[best]), round(sizes[best]))
