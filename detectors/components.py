@@ -172,7 +172,7 @@ def _leading(white: Floats, count: int) -> tuple[Floats, Floats, Floats]:
 
     wide = len(white) <= white.shape[1]
     gram = white @ white.T if wide else white.T @ white
-    squares, vectors = eigh(gram, subset_by_index=(len(gram) - count, len(gram) - 1))
+    squares, vectors = eigh(gram, subset_by_index=(max(len(gram) - count, 0), len(gram) - 1))
     lengths, vectors = np.sqrt(np.maximum(squares[::-1], 1e-12)), vectors[:, ::-1]
     if wide:
         return vectors, lengths, (vectors / lengths).T @ white
