@@ -17,7 +17,6 @@ file, and what is in it already is not measured again. Remove the file after a c
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -28,8 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from benchmarks import asked
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import RATE, recall_at_rate
+from benchmarks.detection import RATE, recall_of
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 from lazaretto.calibrate import WideTail, consensus, weigh
@@ -37,6 +37,7 @@ from lazaretto.pipelines.digests import digests
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Fold, Panel
 
-HERE = Path(__file__).resolve().parent
 FAMILIES = ("hygiene", "outlier", "label", "representation", "gradient", "trigger")
 RATIOS = (10, 100)
 """How many times more records than the rare class the largest has."""
@@ -213,11 +213,11 @@ def ablated(data: DataSet, entry: str, seed: int, kept: Path) -> Ablated:
     for family in FAMILIES:
         names = {one.name for one in panel.detectors if one.family == family}
         if names:
-            less[family] = _recall(without(panel, frame, scores.raw, names), found)
-    alone = {name: _recall(scores.raw[:, place], found) for place, name in enumerate(panel.names)}
+            less[family] = recall_of(without(panel, frame, scores.raw, names), found)
+    alone = {name: recall_of(scores.raw[:, place], found) for place, name in enumerate(panel.names)}
     seconds = round(time.perf_counter() - began, 2)
     poisons, title = int(found.truth.sum()), Plan.named(entry, data).title
-    return Ablated(data.name, entry, title, seed, poisons, _recall(scores.suspicion, found), less, alone, seconds)
+    return Ablated(data.name, entry, title, seed, poisons, recall_of(scores.suspicion, found), less, alone, seconds)
 
 
 def skewed(data: DataSet, about: Ablated, kept: Path, done: Collection[tuple[str, ...]] = ()) -> Iterator[Skewed]:
@@ -247,7 +247,7 @@ def skewed(data: DataSet, about: Ablated, kept: Path, done: Collection[tuple[str
             began = time.perf_counter()
             panel, frame = fitted(rare.batch, data.contract, about.seed)
             scores = panel.score(frame)
-            recall, held = _recall(scores.suspicion, rare), float((scores.p_value[rare.clean] <= RATE).mean())
+            recall, held = recall_of(scores.suspicion, rare), float((scores.p_value[rare.clean] <= RATE).mean())
             seconds = round(time.perf_counter() - began, 2)
             is_class = (rare.batch[label].cast(pl.String) == name).to_numpy()
             left, labelled = int((is_class & rare.clean).sum()), int((is_class & rare.truth).sum())
@@ -292,17 +292,10 @@ def _commonest(labels: pl.Series) -> str:
     return str(counts.sort(["count", "label"], descending=[True, False])["label"][0])
 
 
-def _recall(scores: NDArray[np.float64], found: Case) -> float:
-    recall = recall_at_rate(scores, found)
-    if recall is None:
-        raise ValueError("nothing is planted")
-    return recall
-
-
 def measure(found: Measured, data: DataSet, given: argparse.Namespace, *, skew: bool) -> None:
     """Of one data set what is not measured yet: its batches without each family, or with a rare class."""
     entries = [entry for entry in PLANS[data.name] if given.attack is None or entry in given.attack]
-    for seed in range(given.first_seed, given.first_seed + (1 if given.short else given.seeds)):
+    for seed in asked.seeds(given):
         for entry in entries[:1] if given.short else entries:
             about = found.found.get((data.name, entry, str(seed)))
             try:
@@ -316,30 +309,10 @@ def measure(found: Measured, data: DataSet, given: argparse.Namespace, *, skew: 
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one attack on few flights, and nothing is written")
-    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
-    parser.add_argument("--dataset", action="append", choices=list(DATA_SETS), help="only this one; may be repeated")
-    parser.add_argument("--attack", action="append", help="only this entry of PLANS; may be repeated")
-    parser.add_argument("--record", type=Path, help="append everything here, and do not repeat what is in it")
-    parser.add_argument("--kept", type=Path, help="folder for the poisoned batches, which are then planted once")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
+    parser = asked.parser(__doc__, "one attack on few flights")
+    asked.add_batches(parser)
+    asked.add_plans(parser)
     return parser.parse_args()
-
-
-def _opened(names: Sequence[str], given: argparse.Namespace) -> list[DataSet]:
-    opened = []
-    for name in names:
-        try:
-            data = DATA_SETS[name](given.data)
-        except FileNotFoundError as missing:
-            print(f"{name} is left out: {missing}")
-            continue
-        opened.append(replace(data, batch=min(data.batch, _SHORT_BATCH)) if given.short else data)
-    return opened
 
 
 def main() -> None:
@@ -349,12 +322,14 @@ def main() -> None:
     names = [] if given.report else given.dataset or (["flights"] if given.short else list(DATA_SETS))
     with tempfile.TemporaryDirectory() as scratch:
         given.kept = given.kept or Path(scratch)
-        opened = _opened(names, given)
+        opened = list(asked.opened(names, given.data))
+        if given.short:
+            opened = [replace(data, batch=min(data.batch, _SHORT_BATCH)) for data in opened]
         for skew in (False, True):
             for data in opened:
                 measure(found, data, given, skew=skew)
     if not found.found:
-        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
+        raise asked.nothing_measured()
     from benchmarks.ablation_report import write_report
 
     print(write_report(found.ablated, found.skewed, None if given.short else given.out, machine()))

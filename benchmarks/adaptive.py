@@ -24,7 +24,6 @@ measured again. Remove the file after a change to the code.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -35,8 +34,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from benchmarks import asked
 from benchmarks.adaptive_moves import MOVES, Attacker, Variant, moves_of
-from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.goals import Goal
 from benchmarks.learners import learn
 from benchmarks.machine import machine
@@ -44,14 +43,15 @@ from lazaretto.attacks.ground import Ground
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from benchmarks.data import DataSet
     from benchmarks.learners import Predict
     from lazaretto.attacks.ground import Planted
 
-HERE = Path(__file__).resolve().parent
 RATE = 0.01
 BATTLEFIELDS = ("flights", "spambase", "spamassassin")
 BEST = "best response"
@@ -266,26 +266,14 @@ def measure(found: Measured, battle: Battle, moves: Sequence[str] | None = None)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="three moves on few flights, and nothing is written")
-    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
-    parser.add_argument("--dataset", action="append", choices=BATTLEFIELDS, help="only this one; may be repeated")
+    parser = asked.parser(__doc__, "three moves on few flights")
+    asked.add_batches(parser, BATTLEFIELDS, seeds=2)
     parser.add_argument("--move", action="append", help=f"only this move, or {BEST}; may be repeated")
-    parser.add_argument("--record", type=Path, help="append everything here, and do not repeat what is in it")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     return parser.parse_args()
 
 
 def _opened(given: argparse.Namespace) -> Iterator[DataSet]:
-    for name in given.dataset or (BATTLEFIELDS[:1] if given.short else BATTLEFIELDS):
-        try:
-            data = DATA_SETS[name](given.data)
-        except FileNotFoundError as missing:
-            print(f"{name} is left out: {missing}")
-            continue
+    for data in asked.opened(given.dataset or (BATTLEFIELDS[:1] if given.short else BATTLEFIELDS), given.data):
         yield replace(data, batch=min(data.batch, _SHORT_BATCH if given.short else _BATCH))
 
 
@@ -294,13 +282,12 @@ def main() -> None:
     given = _arguments()
     found = Measured(given.record)
     moves = given.move or ([KNOWN, "weaker: rare values in range", "in pieces"] if given.short else None)
-    seeds = range(given.first_seed, given.first_seed + (1 if given.short else given.seeds))
-    battles = [] if given.report else [Battle(data, seed) for seed in seeds for data in _opened(given)]
+    battles = [] if given.report else [Battle(data, seed) for seed in asked.seeds(given) for data in _opened(given)]
     for battle in battles:
         for _ in measure(found, battle, moves):
             pass
     if not found.found:
-        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
+        raise asked.nothing_measured()
     from benchmarks.adaptive_report import write_report
 
     print(write_report(list(found.found.values()), None if given.short else given.out, machine()))

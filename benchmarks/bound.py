@@ -20,7 +20,6 @@ file, and what is in it already is not measured again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -31,17 +30,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from benchmarks import asked
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.detection import recall_at_rate
+from benchmarks.detection import recall_of
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-HERE = Path(__file__).resolve().parent
 ENTRIES = ("flip_random", "flip_pair", "flip_boundary", "source")
 _FOLDS = 5
 _FLOOR = 1e-3
@@ -94,7 +94,7 @@ def bound(data: DataSet, entry: str, seed: int, kept: Path) -> Bound:
     logs = {name: _crossed(make, features[: len(true)], true, taught, seed) for name, make in _models(seed).items()}
     logs["together"] = np.mean(list(logs.values()), axis=0)
     sought = _sought(data, entry, found, true, claimed)
-    recalls = {name: _recall(_doubt(log, claimed, sought), found) for name, log in logs.items()}
+    recalls = {name: recall_of(_doubt(log, claimed, sought), found) for name, log in logs.items()}
     accuracy = float((logs["together"].argmax(axis=1) == true).mean())
     title, poisons = Plan.named(entry, data).title, int(found.truth.sum())
     seconds = round(time.perf_counter() - began, 1)
@@ -175,13 +175,6 @@ def _doubt(
     return np.where(possible, other - own, -np.inf)
 
 
-def _recall(scores: NDArray[np.float64], found: Case) -> float:
-    recall = recall_at_rate(scores, found)
-    if recall is None:
-        raise ValueError("nothing is planted")
-    return recall
-
-
 def read(path: Path | None) -> dict[tuple[str, str, int], Bound]:
     """What a record holds."""
     lines = path.read_text().splitlines() if path is not None and path.exists() else []
@@ -190,26 +183,17 @@ def read(path: Path | None) -> dict[tuple[str, str, int], Bound]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one attack on few flights, and nothing is written")
-    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
-    parser.add_argument("--dataset", action="append", choices=list(DATA_SETS), help="only this one; may be repeated")
-    parser.add_argument("--record", type=Path, help="append everything here, and do not repeat what is in it")
-    parser.add_argument(
-        "--detection", type=Path, action="append", default=[], help="record of bench-detection, to compare"
-    )
-    parser.add_argument("--kept", type=Path, help="folder for the poisoned batches, which are then planted once")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
+    parser = asked.parser(__doc__, "one attack on few flights")
+    asked.add_batches(parser)
+    asked.add_kept(parser)
+    parser.add_argument("--detection", type=Path, action="append", default=[], help="its record, to compare with")
     return parser.parse_args()
 
 
 def measure(found: dict[tuple[str, str, int], Bound], data: DataSet, given: argparse.Namespace) -> None:
     """Of one data set what is not measured yet."""
     entries = [entry for entry in PLANS[data.name] if entry in ENTRIES]
-    for seed in range(given.first_seed, given.first_seed + (1 if given.short else given.seeds)):
+    for seed in asked.seeds(given):
         for entry in entries[:1] if given.short else entries:
             if (data.name, entry, seed) in found:
                 continue
@@ -234,15 +218,10 @@ def main() -> None:
     names = [] if given.report else given.dataset or (["flights"] if given.short else list(DATA_SETS))
     with tempfile.TemporaryDirectory() as scratch:
         given.kept = given.kept or Path(scratch)
-        for name in names:
-            try:
-                data = DATA_SETS[name](given.data)
-            except FileNotFoundError as missing:
-                print(f"{name} is left out: {missing}")
-                continue
+        for data in asked.opened(names, given.data):
             measure(found, replace(data, batch=min(data.batch, _SHORT)) if given.short else data, given)
     if not found:
-        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
+        raise asked.nothing_measured()
     out = None if given.short else given.out
     print(write_report(list(found.values()), given.detection, out, machine()))
 

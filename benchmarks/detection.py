@@ -26,7 +26,6 @@ beside it; clean batches should name none. Peers name no sources.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import tempfile
 import time
@@ -37,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from benchmarks import asked
 from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.machine import machine
 from benchmarks.memory import peak_above, reset_peak
@@ -48,13 +48,13 @@ from lazaretto.named_sources import named_sources
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from benchmarks.peers import Peer, PeerInput
 
-HERE = Path(__file__).resolve().parent
 RATE = 0.01
 OURS = {"Lazaretto": False, "Lazaretto, trusted": True}
 """Method -> whether it is given the trusted set."""
@@ -66,6 +66,18 @@ def recall_at_rate(scores: NDArray[np.float64], found: Case) -> float | None:
         return None
     known = np.where(np.isnan(scores), np.inf, scores)
     return float((known[found.truth] > np.quantile(known[found.clean], 1 - RATE)).mean())
+
+
+def recall_of(scores: NDArray[np.float64], found: Case) -> float:
+    """`recall_at_rate` of a batch in which something is planted.
+
+    Raises:
+        ValueError: Nothing is.
+    """
+    recall = recall_at_rate(scores, found)
+    if recall is None:
+        raise ValueError("nothing is planted")
+    return recall
 
 
 def auroc(scores: NDArray[np.float64], found: Case) -> float | None:
@@ -216,20 +228,12 @@ def measure_all(found: Record, data: DataSet, seed: int, entries: Sequence[str],
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one seed of a few attacks, and nothing is written")
-    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0, help="100 or more while developing")
-    parser.add_argument("--dataset", action="append", choices=list(DATA_SETS), help="only this one; may be repeated")
-    parser.add_argument("--attack", action="append", help="only this entry of PLANS, or clean; may be repeated")
+    parser = asked.parser(__doc__, "one seed of a few attacks")
+    asked.add_batches(parser)
+    asked.add_plans(parser)
     parser.add_argument("--methods", default="all", help="all, ours, peers, or the name of one")
     parser.add_argument("--effects", action="store_true", help="also train models, before and after quarantine")
-    parser.add_argument("--record", type=Path, help="append everything here, and do not repeat what is in it")
     parser.add_argument("--also", type=Path, action="append", default=[], help="an earlier record, read beside it")
-    parser.add_argument("--kept", type=Path, help="folder for the poisoned batches, which are then planted once")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     return parser.parse_args()
 
 
@@ -239,18 +243,13 @@ def main() -> None:
     found = Record(given.record, given.also)
     with tempfile.TemporaryDirectory() as scratch:
         given.kept = given.kept or Path(scratch)
-        for name in [] if given.report else given.dataset or list(DATA_SETS):
-            try:
-                data = DATA_SETS[name](given.data)
-            except FileNotFoundError as missing:
-                print(f"{name} is left out: {missing}")
-                continue
-            chosen = given.attack or (["clean", *PLANS[name][:2]] if given.short else ["clean", *PLANS[name]])
-            entries = [entry for entry in chosen if entry in ("clean", *PLANS[name])]
-            for seed in range(given.first_seed, given.first_seed + (1 if given.short else given.seeds)):
+        for data in asked.opened([] if given.report else given.dataset or list(DATA_SETS), given.data):
+            every = ("clean", *PLANS[data.name])
+            entries = [entry for entry in given.attack or (every[:3] if given.short else every) if entry in every]
+            for seed in asked.seeds(given):
                 measure_all(found, data, seed, entries, given)
     if not found.runs:
-        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
+        raise asked.nothing_measured()
     from benchmarks.detection_report import write_report
     from benchmarks.trained_report import trained_parts
 

@@ -3,7 +3,7 @@
     python -m benchmarks.encoders --dataset NAME --encoder NAME [--data DIR] [--seeds 1] [--first-seed 0]
 
 Judged in memory without a trusted set, like `benchmarks.ablation`. The cost is the time that the fitted encoder takes
-for 1,000 records of the batch, on one thread and without loading it; a scan encodes those of its sample twice.
+for 1,000 records of the batch, on one thread and without loading it; a scan encodes suspects more than once.
 Development used seeds 200 and up.
 """
 

@@ -17,18 +17,16 @@ file, and what is in it already is not run again. Remove the file after a change
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from benchmarks.data import DATA_SETS
+from benchmarks import asked
 from benchmarks.detection import recall_at_rate
 from benchmarks.guarantees_settings import FEW, SETTINGS, Setting, drawn
 from benchmarks.machine import machine
@@ -37,7 +35,9 @@ from lazaretto.pipelines.digests import digests
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
 
-HERE = Path(__file__).resolve().parent
 RATE = 0.01
 FDR = 0.1
 FIRST_SEED = 1000
@@ -208,15 +207,10 @@ def record(runs: list[Run], path: Path | None) -> None:
 
 def main() -> None:
     """Run, print, and write `guarantees.md` with its plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one run of the flights, and nothing is written")
+    parser = asked.parser(__doc__, "one run of the flights")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="100 to 199 while developing")
-    parser.add_argument("--data", type=Path, help="folder with the data sets; the small samples by default")
     parser.add_argument("--setting", action="append", help="only this one; may be repeated")
-    parser.add_argument("--record", type=Path, help="append every run here, and do not repeat those in it")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the report from the record")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     given = parser.parse_args()
     wanted = ["flights"] if given.short else given.setting
     done = recorded(given.record)
@@ -224,7 +218,7 @@ def main() -> None:
     if not given.report:
         runs = measured(list(tasks(1 if given.short else given.runs, given.first_seed)), wanted, given, done)
     if not runs:
-        raise SystemExit("nothing was measured, and nothing is written: name a folder with the data sets by --data")
+        raise asked.nothing_measured()
     from benchmarks.guarantees_report import write_report
 
     print(write_report(runs, None if given.short else given.out, machine()))
@@ -237,11 +231,7 @@ def measured(todo: list[Task], wanted: list[str] | None, given: argparse.Namespa
 
     @cache
     def opened(name: str) -> DataSet | None:
-        try:
-            return DATA_SETS[name](given.data)
-        except FileNotFoundError as missing:
-            print(f"{name} is left out: {missing}")
-            return None
+        return next(asked.opened([name], given.data), None)
 
     torch.set_num_threads(1)
     runs = []
