@@ -183,11 +183,12 @@ def _independent(white: Floats) -> Floats:
     """(components, components) unmixing of (rows, components) of unit variance: FastICA with the Gaussian contrast."""
     from sklearn.decomposition import FastICA
 
-    how = {"fun": "exp", "whiten": "unit-variance", "max_iter": _ROUNDS, "tol": _SETTLED, "random_state": 0}
+    count = white.shape[1]
+    model = FastICA(count, fun="exp", whiten="unit-variance", max_iter=_ROUNDS, tol=_SETTLED, random_state=0)
     with warnings.catch_warnings():
         # A component that has not settled is a direction like any other: the cut tells whether it shows a group.
         warnings.simplefilter("ignore")
-        model = FastICA(white.shape[1], **how).fit(white)
+        model.fit(white)
     return np.asarray(model.components_, dtype=np.float64)
 
 

@@ -21,7 +21,7 @@ from lazaretto.detectors.views.sample import record_keys
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -201,20 +201,22 @@ class Panel:
     def _judge(self, frame: pl.DataFrame, faults: dict[str, str]) -> Scores:
         """Scores of records that were not in the fit."""
         base = self.views(frame)
-        which = fold_of(base.keys, len(self.folds))
-        indices = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
-        parts = [(index, self.judged(number, base.take(index), faults)) for number, index in indices if len(index)]
-        return _laid_out(len(base), len(self.detectors), parts, faults)
+        return self._by_fold(base, lambda number, rows: self.judged(number, base.take(rows), faults))
 
     def _recalled(self, frame: pl.DataFrame, crossed: Crossed, places: NDArray[np.int64]) -> Scores:
         """Scores of records of the fit, at these (rows,) places of what is known of it."""
-        keys = record_keys(frame, self.keys)
-        base = Views(keys, encode_labels(frame, self.label, self.classes), {}, {}, self.classes)
-        which = fold_of(keys, len(self.folds))
-        indices = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
+        labels = encode_labels(frame, self.label, self.classes)
+        base = Views(record_keys(frame, self.keys), labels, {}, {}, self.classes)
         raw, reading = crossed.raw[places], None if crossed.reading is None else crossed.reading.take(places)
-        parts = [(index, self.fused(number, raw[index], base.take(index))) for number, index in indices if len(index)]
-        return replace(_laid_out(len(base), len(self.detectors), parts, {}), reading=reading)
+        scores = self._by_fold(base, lambda number, rows: self.fused(number, raw[rows], base.take(rows)))
+        return replace(scores, reading=reading)
+
+    def _by_fold(self, base: Views, judge: Callable[[int, NDArray[np.int64]], Scores]) -> Scores:
+        """What ``judge`` says of the records of each fold, by the fold's number and their rows."""
+        which = fold_of(base.keys, len(self.folds))
+        places = [(number, np.flatnonzero(which == number)) for number in range(len(self.folds))]
+        parts = [(rows, judge(number, rows)) for number, rows in places if len(rows)]
+        return _laid_out(len(base), len(self.detectors), parts, {})
 
     def unknown(self, views: Views) -> NDArray[np.bool_]:
         """(rows,) whose label was not there when the state was fitted, whichever detectors look at labels."""
