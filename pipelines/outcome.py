@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +17,7 @@ from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.clusters import Cluster, write_clusters
 from lazaretto.pipelines.compare import NEAREST_FILE
 from lazaretto.pipelines.readers import Originals
-from lazaretto.pipelines.sources import judged_sources
+from lazaretto.pipelines.summary import Tally, beside, summarise, titles_of
 from lazaretto.policy import Tallies, hold_reasons
 from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
 
@@ -28,20 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
     from lazaretto.expectations.check import CheckResult
     from lazaretto.pipelines.scan import Options
     from lazaretto.pipelines.score import Scored
     from lazaretto.records import Parsed
-
-UNPARSED = "(did not parse)"
-"""Source or class of a record whose columns could not be read."""
-_DOUBTED_SHOWN = 20
-"""Suspects of the trusted set that the summary names, at most."""
 
 
 @dataclass(frozen=True)
@@ -66,44 +55,6 @@ class Outcome:
         return pl.Series([file.name for file in files], dtype=pl.String) if all(file.root for file in files) else None
 
 
-@dataclass
-class _Tally:
-    """Decisions counted overall and by source, class and group."""
-
-    by: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
-    decisions: Counter[str] = field(default_factory=Counter)
-
-    def add(self, verdicts: pl.DataFrame, columns: dict[str, str]) -> None:
-        self.decisions.update(verdicts["decision"].to_list())
-        for title, column in columns.items():
-            table = self.by.setdefault(title, {})
-            grouped = verdicts.group_by(_beside(column), "decision", "suspect").len()
-            for name, decision, suspect, count in grouped.iter_rows():
-                counter = table.setdefault(UNPARSED if name is None else str(name), Counter())
-                counter.update({"arrived": count, decision: count, "suspects": count * bool(suspect)})
-
-    def table(self, title: str, rate: float) -> list[dict[str, Any]]:
-        """Rows by name; ``p_value``: chance of so many suspects if each clean record had the chosen rate."""
-        from scipy.stats import binom
-
-        rows = []
-        for name, counter in sorted(self.by.get(title, {}).items()):
-            judged = counter["arrived"] - counter["reject"]
-            chance = float(binom.sf(counter["suspects"] - 1, judged, rate)) if judged else 1.0
-            rows.append(
-                {
-                    "name": name,
-                    "arrived": counter["arrived"],
-                    "admitted": counter["admit"],
-                    "quarantined": counter["quarantine"],
-                    "rejected": counter["reject"],
-                    "suspects": counter["suspects"],
-                    "p_value": float(f"{chance:.3g}"),
-                }
-            )
-        return rows
-
-
 def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
     """Write ``verdicts.parquet``, ``evidence.parquet``, ``rejects.parquet`` and ``clusters.json``; return the summary.
 
@@ -115,8 +66,8 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
     rejected = parsed.rejected + refused.select(pl.col(ROW).n_unique()).collect().item()
     suspects = sum(pq.read_metadata(file).num_rows for file in sorted((folder / "evidence").glob("part-*.parquet")))
     holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
-    tally = _Tally()
-    titles = _titles(outcome.contract)
+    tally = Tally()
+    titles = titles_of(outcome.contract)
     originals = Originals(parsed.batch, outcome.contract)
     with _Writers(folder) as writers:
         for window in _windows(outcome):
@@ -129,7 +80,7 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
             f"{parsed.arrived} records arrived but {decided.total()} have a verdict; nothing of this batch may be used"
         )
     write_clusters(outcome.clusters, folder)
-    return _summary(outcome, options, tally, {"suspects": suspects, "holds": holds})
+    return summarise(outcome, options, tally, {"suspects": suspects, "holds": holds})
 
 
 @dataclass(frozen=True)
@@ -152,21 +103,6 @@ def _windows(outcome: Outcome) -> Iterator[_Window]:
     last[-1] = outcome.parsed.arrived
     for part, (low, high) in enumerate(pairwise([0, *last])):
         yield _Window(low, high, part)
-
-
-def _titles(contract: Contract) -> dict[str, str]:
-    """What is tallied -> column of the contract."""
-    titles = {f"group {name}": name for name in contract.groups}
-    if contract.source:
-        titles["source"] = contract.source
-    if contract.label:
-        titles["class"] = contract.label
-    return titles
-
-
-def _beside(column: str) -> str:
-    """A contract's column beside those of a verdict: no column of a contract begins with an underscore."""
-    return f"_of {column}"
 
 
 def _verdicts(
@@ -197,12 +133,12 @@ def _verdicts(
     verdicts = pl.concat(parts, how="diagonal").sort(ROW)
     if verdicts.height != window.high - window.low or verdicts[ROW].n_unique() != verdicts.height:
         raise LazarettoError(f"rows {window.low} to {window.high - 1} do not have exactly one verdict each")
-    tallied = list(dict.fromkeys(_titles(outcome.contract).values()))
+    tallied = list(dict.fromkeys(titles_of(outcome.contract).values()))
     if tallied and frame is not None:
-        columns = frame.select(ROW, *(pl.col(name).alias(_beside(name)) for name in tallied))
+        columns = frame.select(ROW, *(pl.col(name).alias(beside(name)) for name in tallied))
         verdicts = verdicts.join(columns, on=ROW, how="left", maintain_order="left")
     elif tallied:
-        verdicts = verdicts.with_columns(pl.lit(None, pl.String).alias(_beside(name)) for name in tallied)
+        verdicts = verdicts.with_columns(pl.lit(None, pl.String).alias(beside(name)) for name in tallied)
     names, rows = outcome.image_files, verdicts[ROW]
     verdicts = verdicts.with_columns(
         pl.lit(None, pl.String).alias("file") if names is None else names[rows].alias("file")
@@ -296,108 +232,3 @@ class _Writers:
             self._open[name] = pq.ParquetWriter(self._folder / f"{name}.new", table.schema, compression="zstd")
         writer = self._open[name]
         writer.write_table(pa.table(table.columns, schema=writer.schema))
-
-
-def _summary(outcome: Outcome, options: Options, tally: _Tally, found: dict[str, Any]) -> dict[str, Any]:
-    parsed, contract, panel = outcome.parsed, outcome.contract, outcome.panel
-    rate, decided = contract.policy.false_quarantine_rate, tally.decisions
-    groups = {name: tally.table(f"group {name}", rate) for name in contract.groups}
-    return {
-        "dataset": contract.dataset,
-        "batch": parsed.batch.id,
-        "arrived": parsed.arrived,
-        "admitted": decided["admit"],
-        "quarantined": decided["quarantine"],
-        "rejected": decided["reject"],
-        "suspects": found["suspects"],
-        "hold": bool(found["holds"]),
-        "hold_reasons": list(found["holds"]),
-        "null": _null(outcome),
-        "false_quarantine_rate": rate,
-        "fdr": contract.policy.fdr,
-        "detectors": _detectors(panel, outcome.scored.flagged),
-        "stood_aside": dict(panel.stood_aside) if panel else {},
-        "failed_detectors": {**outcome.scored.faults, **panel.failed} if panel else {},
-        "per_source": _sources(outcome, tally),
-        "source_withheld": bool(contract.source) and contract.all_columns[str(contract.source)].pii,
-        "per_class": tally.table("class", rate),
-        "groups": groups,
-        "clusters": [cluster.brief() for cluster in outcome.clusters],
-        "validation": {
-            "evaluated": outcome.checked.evaluated,
-            "expected": outcome.checked.expected,
-            "results": list(outcome.checked.results),
-        },
-        "versions": {name: version(name) for name in ("lazaretto", "polars", "torch", "pyod", "great-expectations")},
-        "seed": options.seed,
-        "device": "none" if panel is None else str(panel.encoder.device),
-        "digests": {
-            "contract": contract.digest,
-            "files": {file.name: file.sha256 for file in parsed.batch.files[:1000]},
-        },
-        "files": len(parsed.batch.files),
-        "ignored_columns": list(parsed.ignored_columns),
-    }
-
-
-def _null(outcome: Outcome) -> dict[str, Any]:
-    panel = outcome.panel
-    if panel is None or not panel.names:
-        return {"kind": "none", "meaning": "the detectors did not run; nothing was scored and nothing is admitted"}
-    null = panel.folds[0].null
-    if null is not None and null.kind == "trusted":
-        meaning = "p-values are exact for records exchangeable with the trusted set's held-out calibration records"
-        groups = [{"classes": list(names), "calibration_records": size} for names, size in panel.calibration_groups]
-        if groups:
-            meaning += " of the same class, and together in the classes that have too few of them"
-        return {
-            "kind": "trusted",
-            "calibration_records": panel.calibration_records,
-            "calibrated_apart": groups,
-            "meaning": meaning,
-            **_doubt(outcome, panel.unvouched),
-        }
-    meaning = "p-values are an estimate from tails fitted to the batch itself: no trusted set was given"
-    return {"kind": "estimated", "meaning": meaning}
-
-
-def _doubt(outcome: Outcome, p_values: NDArray[np.float64] | None) -> dict[str, Any]:
-    """What is said of the trusted set itself."""
-    from lazaretto.detectors.doubt import Doubt
-
-    if p_values is None or outcome.trusted is None:
-        return {"trusted_suspects": 0, "doubt": "", "doubted": []}
-    doubt = Doubt.of(p_values, outcome.contract.policy.false_quarantine_rate)
-    named = outcome.trusted.gather(list(doubt.suspects[:_DOUBTED_SHOWN])).to_list() if doubt.raised else []
-    return {"trusted_suspects": len(doubt.suspects), "doubt": doubt.sentence, "doubted": named}
-
-
-def _sources(outcome: Outcome, tally: _Tally) -> list[dict[str, Any]]:
-    """The table of sources, each with what is known of its wrong labels: null where it could not be tested."""
-    classes = len(outcome.panel.classes) if outcome.panel else 0
-    judged = judged_sources(outcome.scored.sources, classes)
-    rows = tally.table("source", outcome.contract.policy.false_quarantine_rate)
-    return [{**row, "wrong_labels": judged.get(row["name"])} for row in rows]
-
-
-def _detectors(panel: Panel | None, flagged: dict[str, int]) -> list[dict[str, Any]]:
-    if panel is None:
-        return []
-    from lazaretto.detector import detector_id
-
-    return [
-        {
-            "name": d.name,
-            "family": d.family,
-            "id": detector_id(d),
-            "flagged": flagged[d.name],
-            "seconds": round(panel.seconds.get(d.name, 0.0), 3),
-        }
-        for d in panel.detectors
-    ]
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary a judging wrote."""
-    loaded: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return loaded

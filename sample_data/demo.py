@@ -34,7 +34,7 @@ def main() -> int:
     _quiet_prefect()
     from lazaretto.cli_shown import console, print_lines, show_summary
     from lazaretto.config import init_workspace
-    from lazaretto.pipelines.outcome import read_summary
+    from lazaretto.pipelines.summary import read_summary
     from sample_data.plant import plant
 
     shown = console()

@@ -177,7 +177,7 @@ def _through_prefect(place: Any, dataset: str, files: list[str], how: tuple[int,
 
 
 def _show_ingest(shown: dict[str, Any]) -> None:
-    from lazaretto.pipelines.outcome import read_summary
+    from lazaretto.pipelines.summary import read_summary
 
     if shown["already"]:
         cli_shown.print_lines(f"batch {shown['batch']} was ingested before; nothing was changed")
