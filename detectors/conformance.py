@@ -61,7 +61,7 @@ def made_views(rows: int, seed: int) -> Views:
         "class_distances": rng.gamma(3.0, size=(rows, len(_CLASSES))).astype(np.float32),
     }
     together = rng.random((rows, 1)) < 0.1  # noqa: PLR2004  values that are missing together in a tenth of the records
-    arrays["missing"] = (rng.random((rows, 5)) < 0.05) | (together & (np.arange(5) < 2))  # noqa: PLR2004
+    arrays["missing"] = (rng.random((rows, 5)) < 0.05) | (together & (np.arange(5) < 2))  # noqa: PLR2004  two columns
     keys = rng.permutation(np.arange(1, rows + 1)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     names = {name: tuple(f"{name}[{i}]" for i in range(a.shape[1])) for name, a in arrays.items() if a.ndim > 1}
     return Views(keys, labels.astype(np.int64), arrays, names, _CLASSES)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _SAID = 6
 """Columns that a sentence names, at most."""
+_RARE = 1e-2
+"""Share of the records below which it is said how rare a pattern is."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class MissingnessScorer:
             more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
             what = f"missing: {', '.join(names[:_SAID])}{more}" if names else "nothing is missing"
             share = np.exp(-surprises[row].sum())
-            usual = f"one record in {1 / share:,.0f} is so by what is usual" if share < 1e-2 else "as is usual"  # noqa: PLR2004
+            usual = f"one record in {1 / share:,.0f} is so by what is usual" if share < _RARE else "as is usual"
             words = f"{what}, {usual}"
             if tie is not None:
                 label = self.classes[views.labels[row]] if self.classes else str(views.labels[row])

@@ -102,7 +102,7 @@ def test_records_with_an_unknown_label_or_no_probe_are_not_counted() -> None:
 
 def test_partitions_in_any_order_give_what_one_gives() -> None:
     rows = flipped(read(0), "c", 0.3)
-    parts = [SourceCounts.of(*(column[start::3] for column in rows)) for start in range(3)]  # type: ignore[arg-type]
+    parts = [SourceCounts.of(*(column[start::3] for column in rows)) for start in range(3)]  # type: ignore[arg-type]  a list of mixed columns
     merged = parts[2].merge(parts[0]).merge(parts[1])
     assert judged_sources(merged, 2) == judged_sources(SourceCounts.of(*rows), 2)
 

@@ -150,7 +150,7 @@ def _show_sources(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> None:
 
     for at, row in named_sources(rows):
         console().print(f"  [bold red]source {name(at)}:[/] {sentence(row)}")
-    suspicious = [at for at, row in enumerate(rows) if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004
+    suspicious = [at for at, row in enumerate(rows) if row["p_value"] < 1e-3 and row["suspects"] > 1]  # noqa: PLR2004  one in a thousand
     for at in sorted(suspicious, key=lambda at: float(rows[at]["p_value"]))[:3]:
         row = rows[at]
         console().print(
