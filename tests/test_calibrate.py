@@ -61,6 +61,15 @@ def test_a_score_that_is_no_number_has_the_smallest_p_value() -> None:
     assert null.p_value(np.array([np.nan]))[0] == pytest.approx(0.01)
 
 
+def test_scores_that_are_nearly_all_tied_leave_a_number_for_every_score() -> None:
+    scores = np.concatenate([np.zeros(990), np.arange(1.0, 11.0)])
+    p = Tail.fit(scores, CLEAN).p_value(np.array([-5.0, 0.0, 1.0, 15.0, 40.0]))
+    assert (np.diff(p) <= 0).all()
+    assert p[1] == pytest.approx(1.0)
+    assert p[2] < 0.05
+    assert p[4] == SMALLEST_P
+
+
 def test_a_tail_refuses_too_few_scores() -> None:
     with pytest.raises(ValueError, match="at least 20"):
         Tail.fit(np.full(30, np.nan))

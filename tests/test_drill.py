@@ -85,7 +85,7 @@ def test_a_night_can_end_in_a_drill_of_what_was_admitted(workspace: Workspace) -
     rows = pl.read_parquet(SAMPLES / "flights" / "incoming.parquet")[2_000:2_550]
     rows.write_parquet(landing / "night.parquet")
     (outcome,) = nightly(workspace, drilled=True)
-    assert outcome.state == "admitted"
+    assert outcome.state == "admitted", outcome.sentence
     assert outcome.drill is not None
     assert outcome.drill["weakest"] in {one["attack"] for one in outcome.drill["found"]}
     assert f"Weakest: {outcome.drill['weakest']}" in as_markdown([outcome])

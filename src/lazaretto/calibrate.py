@@ -87,9 +87,12 @@ class Tail:
         start = self.body[-1]
         counted = (1.0 + self.count - np.searchsorted(self.body, scores, side="left")) / (self.count + 1.0)
         at_start = (1.0 + self.count - np.searchsorted(self.body, start, side="left")) / (self.count + 1.0)
-        with np.errstate(invalid="ignore"):
-            p = np.where(scores > start, at_start * np.exp(self._depth(start) - self._depth(scores)), counted)
-        clipped: Floats = np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
+        with np.errstate(invalid="ignore", over="ignore"):
+            # Of scores below the start the difference is positive, and after ties so large that its exponential is not
+            # a number; they are counted.
+            beyond = np.exp(np.minimum(self._depth(start) - self._depth(scores), 0.0))
+        p = np.where(scores > start, at_start * beyond, counted)
+        clipped: Floats = np.where(np.isfinite(scores) & np.isfinite(p), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
         return clipped
 
     def _depth(self, scores: Floats) -> Floats:
