@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from lazaretto.detector import Views
 
 
+_FAR = 1e6
+"""Distance of a record all of whose neighbours are copies: nothing is known of others."""
+
+
 @dataclass(frozen=True)
 class KnnDistance:
     """Mean distance to the k nearest neighbours (Ramaswamy et al. 2000; the average variant of Angiulli 2002)."""
@@ -49,9 +53,10 @@ class KnnDistanceScorer:
 
 @dataclass(frozen=True)
 class Crowding:
-    """How near the nearest records are: the lower tail of the distance that `KnnDistance` looks at from above.
+    """How near the nearest other records are: the lower tail of the distance that `KnnDistance` looks at from above.
 
-    Near copies, each changed a little so that no two are equal, lie closer together than records ever do.
+    Near copies, each changed a little so that no two are equal, lie closer together than records ever do. Records at
+    no distance at all do not count: `lazaretto.detectors.hygiene.Copies` counts them, and knows how usual copies are.
     """
 
     name: str = "crowding"
@@ -71,17 +76,28 @@ class Crowding:
 
 @dataclass(frozen=True)
 class CrowdingScorer:
-    """Averages the nearest few of the (rows, k) neighbour distances."""
+    """Averages the nearest few of the (rows, k) neighbour distances that are not 0."""
 
     nearest: int
 
     def score(self, views: Views) -> NDArray[np.float64]:
         """(rows,) minus the log of the mean distance, in units of the compact view."""
-        near = views["neighbour_distances"][:, : self.nearest].astype(np.float64).mean(axis=1)
+        near, _ = self._near(views)
         scores: NDArray[np.float64] = -np.log(near + 1e-6)
         return scores
 
     def explain(self, views: Views) -> list[str]:
         """How near they are."""
-        near = views["neighbour_distances"][:, : self.nearest].mean(axis=1)
-        return [f"{self.nearest} other records are nearly the same (mean distance {d:.3f})" for d in near]
+        return [
+            f"{count} other records are nearly the same (mean distance {near:.3f})"
+            for near, count in zip(*self._near(views), strict=True)
+        ]
+
+    def _near(self, views: Views) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """(rows,) mean distance to the nearest that differ, far where none does, and how many of them there are."""
+        distances = views["neighbour_distances"].astype(np.float64)
+        differs = ~(distances <= 0)  # a missing distance stays missing
+        counted = differs & (differs.cumsum(axis=1) <= self.nearest)
+        count = counted.sum(axis=1)
+        near = np.where(counted, distances, 0.0).sum(axis=1) / np.maximum(count, 1)
+        return np.where(count > 0, near, _FAR), count
