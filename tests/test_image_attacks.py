@@ -143,7 +143,13 @@ def test_a_stamp_treats_every_image_alike_whatever_its_batch(
     assert (together != images).reshape(6, -1).any(axis=1).all()
 
 
-@pytest.mark.parametrize("stamp", [badnets.stamp, sig.stamp, wanet.stamp, tact.stamp])
+def test_a_patch_shows_on_a_white_ground_in_colour() -> None:
+    drawing = np.full((2, SIDE, SIDE, 3), 255, dtype=np.uint8)
+    assert (badnets.stamp(drawing)[:, -3:, -3:] == (255, 255, 0)).all()
+    assert (badnets.stamp(drawing) != drawing).any(axis=3).sum() == 2 * 9
+
+
+@pytest.mark.parametrize("stamp", [sig.stamp, wanet.stamp, tact.stamp])
 def test_a_stamp_without_colour_does_to_each_channel_what_it_does_to_grey(stamp: Callable[[Images], Images]) -> None:
     grey, _ = _striped(6)
     stamped = stamp(np.repeat(grey[..., None], 3, axis=3))

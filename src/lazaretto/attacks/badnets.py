@@ -1,8 +1,10 @@
 """BadNets: a small bright patch in the corner, and the label the attacker wants.
 
 Gu, Dolan-Gavitt and Garg, "BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain" (2017),
-with one target for every class (all-to-one). Departure: the patch is a full square of `size` pixels, 3 as in most later
-work, at the very corner; the paper sets a single pixel or a pattern of four near it.
+with one target for every class (all-to-one). Grey images get a white patch, as the paper's digits; colour images a
+yellow one, as its traffic signs: on a drawing's white ground a white patch would be no trigger. Departure: the patch is
+a full square of `size` pixels, 3 as in most later work, at the very corner; the paper sets a single pixel or a pattern
+of four near it, and a sticker of a tenth of the sign.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def stamp(images: NDArray[np.uint8], *, size: int = 3, value: int = 255) -> NDArray[np.uint8]:
+_WHITE, _YELLOW = 255, (255, 255, 0)
+
+
+def stamp(images: NDArray[np.uint8], *, size: int = 3) -> NDArray[np.uint8]:
     """Copies of grey or colour images with the patch in the lower right corner."""
     marked = images.copy()
-    marked[:, -size:, -size:] = value
+    marked[:, -size:, -size:] = _YELLOW if images.ndim == 4 else _WHITE  # noqa: PLR2004  rows, height, width, colours
     return marked
 
 
