@@ -40,8 +40,9 @@ class WrongLabel:
     labels. A share ``w`` of the records of a label has it by mistake, so ``r`` cannot pass ``1 / w``, and where wrong
     labels are clearly wrong it comes near: one over its median over the records swapped to that label is the estimate
     of ``w`` (mixture proportion by the plateau of a density ratio, Elkan and Noto 2008; Scott 2015), and ``w r`` the
-    probability. Where ``w``, of the label or of all together, comes out above ``believed``, labels do not follow from
-    the records, and wrong ones are no clearer than right ones: these odds are lowered, to nothing at twice as much.
+    probability. Where ``w`` comes out above ``believed``, labels do not follow from the records, and wrong ones are no
+    clearer than right ones: these odds are lowered, to nothing at twice as much for the label itself, and at half as
+    much again over all labels together.
 
     Where many labels of one class ``a`` were changed to one other ``g``, the probe learns that too and is only unsure
     of them. But honest doubt goes both ways: as large a share of the one class is read as the other as the other way
@@ -87,7 +88,7 @@ class WrongLabel:
         changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
         # Few records of a label say little of its own share: where labels follow from nothing, some seem sound.
         everywhere = float(wrong @ np.bincount(labels, minlength=classes)) / max(len(labels), 1)
-        trust = np.clip(2.0 - np.maximum(wrong, everywhere) / self.believed, 0.0, 1.0)
+        trust = np.clip(np.minimum(2.0 - wrong / self.believed, 3.0 - 2.0 * everywhere / self.believed), 0.0, 1.0)
         draft = WrongLabelScorer(
             summary.classes, blur, weights, wrong, trust, self.ceiling, changed, counts.astype(np.int64)
         )
