@@ -68,7 +68,6 @@ class IsolatedGradients:
     reads: tuple[str, ...] = ("gradients",)
     family: ClassVar[str] = "gradient"
     needs_label: ClassVar[bool] = True
-    default: ClassVar[bool] = False
 
     def summarise(self, views: Views) -> Rows:
         """The records that medoids are chosen from."""

@@ -46,7 +46,6 @@ class EarlyLoss:
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
     crossed: ClassVar[bool] = True
-    default: ClassVar[bool] = False
 
     def summarise(self, views: Views) -> Rows:
         """What the probe says of records it has not seen."""

@@ -164,6 +164,11 @@ class Panel:
         return tuple(d.name for d in self.detectors)
 
     @property
+    def priors(self) -> tuple[float, ...]:
+        """How much more common than others' each detector's quarry is taken to be; their consensus last, at 1."""
+        return (*(float(getattr(detector, "prior", 1.0)) for detector in self.detectors), 1.0)
+
+    @property
     def null_kind(self) -> str:
         """``trusted`` or ``estimated``."""
         return "none" if self.folds[0].null is None else self.folds[0].null.kind

@@ -60,19 +60,38 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
 
+ONLY_BY_NAME = frozenset(
+    {
+        "hbos",
+        "mahalanobis",
+        "mahalanobis_tones",
+        "mahalanobis_hidden",
+        "whitened",
+        "grad_norm",
+        "tracin",
+        "early_loss",
+        "isolated_gradients",
+    }
+)
+"""Detectors that run only where a contract names them.
+
+All share one rate of false alarms: a detector that no attack needs costs the others recall, and time. Of these, others
+of the family find in every attack of the benchmark what they find (docs/contract.md has the figures).
+"""
+
 
 def make_detectors(names: str | Sequence[str]) -> tuple[Detector[Any], ...]:
     """The detectors a policy asks for.
 
     Args:
-        names: ``default`` for all of `DETECTORS` but those that say ``default = False``, or names from there and from
-            installed entry points.
+        names: ``default`` for all of `DETECTORS` that are not in `ONLY_BY_NAME`, or names from there and from installed
+            entry points.
 
     Raises:
         ContractError: If a name is not known; the nearest known one is named.
     """
     if names == "default":
-        return tuple(made for made in (make() for make in DETECTORS.values()) if getattr(made, "default", True))
+        return tuple(make() for name, make in DETECTORS.items() if name not in ONLY_BY_NAME)
     installed = {point.name: point for point in entry_points(group="lazaretto.detectors")}
     made = []
     for name in names:

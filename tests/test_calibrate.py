@@ -120,6 +120,13 @@ def test_weights_of_a_clean_batch_are_equal() -> None:
     np.testing.assert_allclose(weigh(batch).weights, 0.25)
 
 
+def test_what_is_commoner_counts_for_more_until_something_is_seen() -> None:
+    batch = np.random.default_rng(4).uniform(size=(5_000, 4))
+    np.testing.assert_allclose(weigh(batch, (1.0, 10.0, 1.0, 1.0)).weights, np.array([1, 10, 1, 1]) / 13)
+    batch[:200, 2] = 1e-9
+    assert weigh(batch, (1.0, 10.0, 1.0, 1.0)).weights.argmax() == 2
+
+
 def test_odds_are_taken_at_their_word_and_even_ones_are_one_in_a_thousand() -> None:
     p = OddsTail().p_value(np.log([1e-6, 1e-3, 1.0, 10.0, 1e12]))
     np.testing.assert_allclose(p, [1.0, 1.0, 1e-3, 1e-4, SMALLEST_P])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -206,7 +208,7 @@ class Weights:
         return np.asarray(self.weights / p_values, dtype=np.float64)
 
 
-_EVER = 1e-3
+_EVER = 3e-4
 """Share of a batch that a detector is always believed to be able to point at: a rare poison leaves no excess."""
 
 
@@ -260,11 +262,11 @@ _UNSURE = 0.002
 
 
 _PRIOR = 3e-4
-"""Share of the records that each detector is taken to be right about before anything is seen: an attack that is not in
-the other folds must not be ignored."""
+"""Share of the records that a detector is taken to be right about before anything is seen: an attack that is not in the
+other folds must not be ignored."""
 
 
-def weigh(batch: Floats) -> Weights:
+def weigh(batch: Floats, priors: Sequence[float] | None = None) -> Weights:
     """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
@@ -272,13 +274,15 @@ def weigh(batch: Floats) -> Weights:
 
     Args:
         batch: (rows, detectors) p-values of records that may be poisoned.
+        priors: (detectors,) how much more often each is taken to be right before anything is seen; 1 by default.
     """
+    prior = _PRIOR * np.ones(batch.shape[1]) * (1.0 if priors is None else np.asarray(priors, dtype=np.float64))
     excess = np.zeros(batch.shape[1])
     for level in (1e-2, 1e-3, 1e-4):
         expected = _MISFIT * level
         noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
         excess = np.maximum(excess, (batch <= level).mean(axis=0) - expected - noise)
-    return Weights((_PRIOR + excess) / (_PRIOR + excess).sum())
+    return Weights((prior + excess) / (prior + excess).sum())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from lazaretto.detector import Views, fit
 from lazaretto.detectors.isolated import IsolatedGradients
 from lazaretto.detectors.learning import EarlyLoss
-from lazaretto.detectors.table import DETECTORS, make_detectors
+from lazaretto.detectors.table import DETECTORS, ONLY_BY_NAME, make_detectors
 
 CLASSES, EACH, ODD = 3, 200, 6
 
@@ -65,6 +65,7 @@ def test_gradients_of_one_kind_are_all_near_a_medoid() -> None:
 
 def test_they_run_where_they_are_named_and_not_by_default() -> None:
     default = {detector.name for detector in make_detectors("default")}
-    optional = set(DETECTORS) - default
-    assert optional == {"early_loss", "isolated_gradients"}
-    assert {detector.name for detector in make_detectors(sorted(optional))} == optional
+    assert default == set(DETECTORS) - ONLY_BY_NAME
+    assert {detector.name for detector in make_detectors(sorted(ONLY_BY_NAME))} == ONLY_BY_NAME
+    families = {name: make().family for name, make in DETECTORS.items()}
+    assert {families[name] for name in default} == set(families.values())

@@ -172,16 +172,16 @@ def test_too_small_a_trusted_set_is_refused_with_the_number_needed(
 def test_a_detector_that_raises_is_named_and_the_others_still_score(
     flights: tuple[pl.DataFrame, pl.DataFrame, Contract], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lazaretto.detectors.outliers import Histogram
+    from lazaretto.detectors.neighbours import KnnDistance
 
-    def fail(_self: Histogram, _summary: object) -> None:
+    def fail(_self: KnnDistance, _summary: object) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(Histogram, "finish", fail)
+    monkeypatch.setattr(KnnDistance, "finish", fail)
     frame = _digested(flights[0].head(600))
     panel = _fit(frame, None, flights[2])
-    assert panel.failed == {"hbos": "RuntimeError: no memory"}
-    assert "hbos" not in panel.names
+    assert panel.failed == {"knn_distance": "RuntimeError: no memory"}
+    assert "knn_distance" not in panel.names
     assert np.isfinite(panel.score(frame).p_value).all()
 
 
