@@ -42,7 +42,8 @@ class WrongLabel:
     of ``w`` (mixture proportion by the plateau of a density ratio, Elkan and Noto 2008; Scott 2015), and ``w r`` the
     probability. Where ``w`` comes out above ``believed``, labels do not follow from the records, and wrong ones are no
     clearer than right ones: these odds are lowered, to ``doubted`` times what they were at twice as much for the label
-    itself, and at half as much again over all labels together. Their order is kept, for even there it tells something.
+    itself, and at half as much again over all labels together, and ``w`` is taken to be no more than that. Their order
+    is kept, for even there it tells something.
 
     Where many labels of one class ``a`` were changed to one other ``g``, the probe learns that too and is only unsure
     of them. But honest doubt goes both ways: as large a share of the one class is read as the other as the other way
@@ -93,6 +94,7 @@ class WrongLabel:
         everywhere = float(wrong @ np.bincount(labels, minlength=classes)) / max(len(labels), 1)
         trust = np.minimum(2.0 - wrong / self.believed, 3.0 - 2.0 * everywhere / self.believed)
         trust = np.clip(trust, self.doubted, 1.0)
+        wrong = np.minimum(wrong, 2.0 * self.believed)
         draft = WrongLabelScorer(
             summary.classes, blur, weights, wrong, trust, self.ceiling, changed, counts.astype(np.int64)
         )
