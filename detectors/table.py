@@ -17,6 +17,7 @@ from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
 from lazaretto.detectors.pairs import Pairs
 from lazaretto.detectors.responses import ResponseMiner
+from lazaretto.detectors.shared_detail import SharedDetail
 from lazaretto.detectors.spectral import Mahalanobis, SpectralSignatures, WhitenedSpectral
 from lazaretto.detectors.trigger import TriggerMiner
 from lazaretto.detectors.two_components import TwoComponents
@@ -44,6 +45,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "mahalanobis_tones": lambda: Mahalanobis(name="mahalanobis_tones", view="tones"),
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
     "components": HiddenComponents,
+    "shared_detail": SharedDetail,
     "scan_two_component": TwoComponents,
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,

@@ -14,6 +14,7 @@ from lazaretto.detectors.views.images import (
     HALVES,
     Images,
     decode,
+    detail,
     mix,
     pattern_tokens,
     pixel_names,
@@ -67,8 +68,8 @@ class Encoder:
         tones: brightness, contrast and frequencies of the first image column, where there is one.
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
-        pixels: the same, where there is an image column; luminance: their mean over the colours; left, right: (rows, at
-            most 64) one half of it alone.
+        pixels: the same, where there is an image column; luminance: their mean over the colours; detail: what of that
+            is finer than its surroundings; left, right: (rows, at most 64) one half of it alone.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
         missing: (rows, columns) whether each feature column has no value, before anything takes its place; where two
@@ -192,6 +193,7 @@ class Encoder:
             arrays["pixels"], names["pixels"] = arrays["raw"], names["raw"]
             arrays["luminance"] = pixels.mean(axis=3).reshape(len(pixels), -1).astype(np.float32) / 255.0
             names["luminance"] = pixel_names(shape.side, 1)
+            arrays["detail"] = detail(pixels)
             arrays.update({half: read.looked[first][half] for half in HALVES})
             arrays["tones"], names["tones"] = tones(pixels), tone_names(shape.channels)
             arrays["shape"], names["shape"] = arrays["tones"], names["tones"]

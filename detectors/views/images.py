@@ -33,6 +33,7 @@ _HALF_DIMENSIONS = 64
 HALVES = ("left", "right")
 """Views of one half of an image alone: what a local trigger in the other half cannot touch."""
 _WINDOW = 3
+_SURROUNDINGS = 5
 _LEVELS = 4
 _RINGS = 8
 
@@ -182,6 +183,18 @@ def tones(pixels: Pixels) -> Floats:
     ring = np.minimum((radius * _RINGS).astype(int), _RINGS - 1)
     rings = [np.log(energy[:, ring == k].mean(axis=1) + 1e-6) for k in range(_RINGS)]
     return np.concatenate([*means, *deviations, *rings], axis=1).reshape(rows, -1).astype(np.float32)
+
+
+def detail(pixels: Pixels) -> Floats:
+    """(rows, side^2) what is finer than its surroundings, on a scale from -1 to 1 on which one level of grey is 0.5.
+
+    The difference of the brightness from its median over 5 x 5 pixels, divided by itself plus one.
+    """
+    from scipy.ndimage import median_filter
+
+    grey = np.rint(pixels.mean(axis=3)).astype(np.int16)
+    apart = (grey - median_filter(grey, size=(1, _SURROUNDINGS, _SURROUNDINGS))).astype(np.float32)
+    return np.asarray(apart / (np.abs(apart) + 1), dtype=np.float32).reshape(len(pixels), -1)
 
 
 def tone_names(channels: int) -> tuple[str, ...]:
