@@ -58,7 +58,7 @@ class WrongLabel:
     """Of the usual distance, added to all distances."""
     penalty: float = 1.0
     believed: float = 0.1
-    doubted: float = 0.005
+    doubted: float = 0.002
     sure: float = 3.0
     """Standard errors beyond which a direction's surplus counts."""
     rarest: float = 0.25
