@@ -81,7 +81,7 @@ class TriggerMiner:
     name: str = "trigger"
     buckets: int = 1 << 18
     shrink: float = 1.0
-    misfit: float = 0.1
+    misfit: float = 0.3
     least: int = 4
     smoothing: float = 1.0
     votes: str = "neighbour_labels"
