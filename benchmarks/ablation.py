@@ -8,6 +8,7 @@ The batches are those of `benchmarks.detection`, judged in memory without a trus
 - Each family out: the panel that would be fitted without the family's detectors, on the same batch. Detectors do not
   see each other, and neither views, probe, neighbours nor tails depend on which of them there are: only their consensus
   and their weights are computed anew. A test holds this equal to fitting again.
+- All by name: the panel with the detectors too that run only where a contract names them.
 - A rare class: of the poisoned batch, clean records of one class are left out until the largest class has so many times
   more; the poisons stay as they are. Once it is the class that most poisons are labelled, once the one they were.
 
@@ -33,12 +34,13 @@ from benchmarks.detection import RATE, recall_of
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
 from lazaretto.calibrate import WideTail, consensus, weigh
+from lazaretto.detectors.table import DETECTORS, ONLY_BY_NAME
 from lazaretto.pipelines.digests import digests
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -68,6 +70,8 @@ class Ablated:
     alone: dict[str, float]
     """Detector -> its recall by itself."""
     seconds: float
+    by_name: float | None = None
+    """Recall with the detectors too that run only by name; None where the contract names its own."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -185,7 +189,7 @@ def without(
     views, scores = panel.views(frame), raw[:, kept]
     which = fold_of(views.keys, len(panel.folds))
     smaller = replace(panel, detectors=tuple(panel.detectors[place] for place in kept))
-    folds = tuple(_weighed(fold, smaller.names, scores[which != number]) for number, fold in enumerate(panel.folds))
+    folds = tuple(_weighed(fold, smaller, scores[which != number]) for number, fold in enumerate(panel.folds))
     smaller = replace(smaller, folds=folds)
     suspicion = np.empty(len(frame))
     for number in range(len(folds)):
@@ -194,30 +198,44 @@ def without(
     return suspicion
 
 
-def _weighed(fold: Fold, names: Sequence[str], others: NDArray[np.float64]) -> Fold:
-    """The fold with the consensus and the weights of these detectors, from (rows, detectors) the others' scores."""
+def _weighed(fold: Fold, panel: Panel, others: NDArray[np.float64]) -> Fold:
+    """The fold with the consensus and the weights of the panel, from (rows, detectors) the other folds' scores."""
     from lazaretto.detectors.panel import with_consensus
 
-    p = np.stack([fold.tails[name].p_value(others[:, place]) for place, name in enumerate(names)], axis=1)
+    p = np.stack([fold.tails[name].p_value(others[:, place]) for place, name in enumerate(panel.names)], axis=1)
     agreement = WideTail.fit(consensus(p))
-    return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement)))
+    return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement), panel.priors))
 
 
 def ablated(data: DataSet, entry: str, seed: int, kept: Path) -> Ablated:
     """Fit once to an attack's batch, and judge it by all families and without each."""
     found = case(data, entry, seed, kept)
     began = time.perf_counter()
-    panel, frame = fitted(found.batch, data.contract, seed)
+    contract, by_default = data.contract, data.contract.policy.detectors == "default"
+    if by_default:
+        every = {"policy": contract.policy.model_copy(update={"detectors": tuple(DETECTORS)})}
+        contract = contract.model_copy(update=every)
+    panel, frame = fitted(found.batch, contract, seed)
     scores = panel.score(frame)
+    extra = set(ONLY_BY_NAME) & set(panel.names) if by_default else set()
+
+    def recall(left_out: set[str]) -> float:
+        return recall_of(without(panel, frame, scores.raw, left_out | extra), found)
+
     less = {}
     for family in FAMILIES:
         names = {one.name for one in panel.detectors if one.family == family}
-        if names:
-            less[family] = recall_of(without(panel, frame, scores.raw, names), found)
-    alone = {name: recall_of(scores.raw[:, place], found) for place, name in enumerate(panel.names)}
+        if names - extra:
+            less[family] = recall(names)
+    alone = {
+        name: recall_of(scores.raw[:, place], found) for place, name in enumerate(panel.names) if name not in extra
+    }
+    everybody = recall_of(scores.suspicion, found)
+    mine = recall(set()) if extra else everybody
     seconds = round(time.perf_counter() - began, 2)
     poisons, title = int(found.truth.sum()), Plan.named(entry, data).title
-    return Ablated(data.name, entry, title, seed, poisons, recall_of(scores.suspicion, found), less, alone, seconds)
+    by_name = everybody if by_default else None
+    return Ablated(data.name, entry, title, seed, poisons, mine, less, alone, seconds, by_name)
 
 
 def skewed(data: DataSet, about: Ablated, kept: Path, done: Collection[tuple[str, ...]] = ()) -> Iterator[Skewed]:

@@ -50,6 +50,7 @@ def write_report(ablated: Sequence[Ablated], skewed: Sequence[Skewed], out: Path
         _ablation_table(ablated),
         _family_lines(ablated),
         _fusion_line(ablated),
+        *_by_name_line(ablated),
     ]
     if skewed:
         parts += ["## A rare class", _skew_text(skewed), _skew_totals(skewed), _skew_table(skewed)]
@@ -138,6 +139,26 @@ def _family_lines(found: Sequence[Ablated]) -> str:
         ]
         lines.append(f"- Without *{family}*, {'; '.join(said) if said else 'no attack changes by 5 points'}.")
     return "\n".join(lines)
+
+
+def _by_name_line(found: Sequence[Ablated]) -> list[str]:
+    """What the detectors that run only by name would change."""
+    cases = {
+        f"{data}: {title}": (_all(mine), float(np.mean([one.by_name for one in mine if one.by_name is not None])))
+        for (data, title), mine in _cases(found).items()
+        if any(one.by_name is not None for one in mine)
+    }
+    if not cases:
+        return []
+    default, every = (float(np.mean(column)) for column in zip(*cases.values(), strict=True))
+    far = [f"{name} ({after - before:+.2f})" for name, (before, after) in cases.items() if _far(before, after)]
+    return [
+        (
+            f"With the detectors too that run only by name, the mean recall of these {len(cases)} attacks is"
+            f" {every:.3f} in place of {default:.3f};"
+            f" {'changed: ' + '; '.join(far) if far else 'no attack changes by 5 points'}."
+        )
+    ]
 
 
 def _fusion_line(found: Sequence[Ablated]) -> str:

@@ -75,13 +75,15 @@ class TriggerMiner:
     many records would look like certainty; ``misfit`` is the share that is not held against a token. A token in fewer
     than ``least`` records of the label counts for nothing. Tokens are hashed to ``buckets``; a collision dilutes a
     trigger's lift, it cannot invent one. A token's lift whatever the label is that of the votes against the labels of
-    its records over what is usual for these labels, standardised alike.
+    its records over what is usual for these labels, standardised alike with ``misfit_against``: what is usual of all
+    tokens is known better than what the votes on one say.
     """
 
     name: str = "trigger"
     buckets: int = 1 << 18
     shrink: float = 1.0
     misfit: float = 0.3
+    misfit_against: float = 0.1
     least: int = 4
     smoothing: float = 1.0
     votes: str = "neighbour_labels"
@@ -124,7 +126,7 @@ class TriggerMiner:
         z[observed < self.least] = 0.0
         usual = summary.usual[0] / np.maximum(summary.usual[1], 1)
         against, would = summary.against / _UNIT, observed @ usual
-        error = np.sqrt(observed @ (usual * (1 - usual)) + self.shrink + (self.misfit * would) ** 2)
+        error = np.sqrt(observed @ (usual * (1 - usual)) + self.shrink + (self.misfit_against * would) ** 2)
         doubt = np.where(observed.sum(axis=1) < self.least, 0.0, (against - would) / error)
         z[0] = doubt[0] = 0.0  # where a record has no further token
         return TriggerScorer(

@@ -12,7 +12,9 @@ import pytest
 from benchmarks.ablation import Ablated, Measured, Skewed, ablated, fitted, skewed, thinned, without
 from benchmarks.ablation_report import write_report
 from benchmarks.data import DATA_SETS, DataSet
-from benchmarks.plans import Case
+from benchmarks.detection import recall_of
+from benchmarks.plans import Case, case
+from lazaretto.detectors.table import ONLY_BY_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +27,11 @@ RARE = Skewed("flights", "flood", "flood", 0, "target", "late", 100, 500, 10, 10
 @pytest.fixture(scope="module")
 def flights() -> DataSet:
     small = dataclasses.replace(DATA_SETS["flights"](None), batch=500, trusted=300)
-    policy = small.contract.policy.model_copy(update={"detectors": ["hbos", "mahalanobis", "margin", "copies"]})
+    policy = small.contract.policy.model_copy(update={"detectors": ["hbos", "mahalanobis", "wrong_label", "copies"]})
     return dataclasses.replace(small, contract=small.contract.model_copy(update={"policy": policy}))
 
 
-@pytest.mark.parametrize("family", ["hygiene", "label", "representation"])
+@pytest.mark.parametrize("family", ["hygiene", "outlier", "representation"])
 def test_leaving_a_family_out_is_fitting_without_it(flights: DataSet, family: str) -> None:
     batch = flights.draw(SEED)[1]
     panel, frame = fitted(batch, flights.contract, SEED)
@@ -43,15 +45,28 @@ def test_leaving_a_family_out_is_fitting_without_it(flights: DataSet, family: st
 def test_an_attack_is_judged_without_each_family_and_with_a_rare_class(flights: DataSet, tmp_path: Path) -> None:
     one = ablated(flights, "trigger_outside", SEED, tmp_path)
     assert set(one.without) == {"hygiene", "outlier", "label", "representation"}
-    assert set(one.alone) == {"hbos", "mahalanobis", "margin", "copies"}
+    assert set(one.alone) == {"hbos", "mahalanobis", "wrong_label", "copies"}
     # Flights are late so seldom that ten to one leaves little out: what is in the record already is not run again.
     rare = list(skewed(flights, one, tmp_path, done={(*one.key, "target", "10"), (*one.key, "source", "10")}))
     assert [(two.role, two.ratio, two.poisons) for two in rare] == [("target", 100, 5), ("source", 100, 5)]
     assert all(two.left == max(1, round(two.largest / 100)) for two in rare)
+    assert one.by_name is None
     record = Measured(tmp_path / "record.jsonl")
     for found in (one, *rare):
         record.add(found)
     assert Measured(tmp_path / "record.jsonl").found == record.found
+
+
+def test_detectors_that_run_only_by_name_are_judged_beside_the_default(flights: DataSet, tmp_path: Path) -> None:
+    policy = flights.contract.policy.model_copy(update={"detectors": "default"})
+    data = dataclasses.replace(flights, contract=flights.contract.model_copy(update={"policy": policy}))
+    one = ablated(data, "trigger_outside", SEED, tmp_path)
+    assert one.by_name is not None
+    assert not set(one.alone) & ONLY_BY_NAME
+    found = case(data, "trigger_outside", SEED, tmp_path)
+    panel, frame = fitted(found.batch, data.contract, SEED)
+    assert set(one.alone) == set(panel.names)
+    assert one.recall == pytest.approx(recall_of(panel.score(frame).suspicion, found))
 
 
 def test_a_class_is_thinned_of_clean_records_alone() -> None:
@@ -72,6 +87,9 @@ def test_the_report_says_what_is_lost_and_what_missed(tmp_path: Path) -> None:
     assert "- Without *label*, lost: flights: flood (-0.40)." in text
     assert "not on flights: flood (0.90, hbos alone 0.97)" in text
     assert "| 50% | 0.90 | 0.84 | +0.06 | missed | 2.0% |" in text
+    assert "only by name" not in text
+    told = write_report([dataclasses.replace(BEFORE, by_name=0.8)], [], None, "-")
+    assert "the mean recall of these 1 attacks is 0.800 in place of 0.900; changed: flights: flood (-0.10)." in told
     assert "| 0.90 | 0.86 | +0.04 | met | 2.0% |" in write_report(
         [BEFORE], [dataclasses.replace(RARE, recall=0.86)], None, "-"
     )
