@@ -13,8 +13,10 @@ import numpy as np
 import polars as pl
 
 from lazaretto.calibrate import SMALLEST_P
+from lazaretto.detectors.counterfactual import asked_without
 from lazaretto.detectors.panel import complaint, fold_of
 from lazaretto.detectors.spectral import FrameScorer
+from lazaretto.detectors.trigger import TriggerScorer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,6 +58,7 @@ def explain(
             if not len(rows):
                 continue
             sentences = _sentences(fold.scorers[name], name, views.take(rows), scores.faults)
+            sentences = _asked(panel, number, (frame[index[rows]], views.take(rows)), name, sentences, scores.faults)
             for row, why in zip(rows.tolist(), sentences, strict=True):
                 raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
                 said[index[row]].append(
@@ -170,6 +173,27 @@ def _explained(scorer: Scorer, views: Views) -> list[str]:
     if len(said) != len(views):
         raise ValueError(f"it gave {len(said)} sentences for {len(views)} records")
     return said
+
+
+def _asked(
+    panel: Panel,
+    number: int,
+    records: tuple[pl.DataFrame, Views],
+    name: str,
+    sentences: list[str],
+    faults: dict[str, str],
+) -> list[str]:
+    """The sentences of a mined trigger with what the probe says once it is taken out; all others as they are."""
+    scorer = panel.folds[number].scorers[name]
+    if not isinstance(scorer, TriggerScorer) or name in faults:
+        return sentences
+    frame, views = records
+    try:
+        asked = asked_without(panel, number, frame, views, scorer.tells(views))
+    except Exception as error:  # noqa: BLE001  the verdict stands without its counterfactual
+        faults[name] = _UNEXPLAINED + complaint(error)
+        return sentences
+    return [why + more for why, more in zip(sentences, asked, strict=True)]
 
 
 def _sentences(scorer: Scorer, name: str, views: Views, faults: dict[str, str]) -> list[str]:

@@ -203,6 +203,11 @@ class TriggerScorer:
             said.append(f"{name}: of the records {shared}, {counted}" + self._without(voters, int(label)))
         return said
 
+    def tells(self, views: Views) -> list[NDArray[np.int64]]:
+        """For each record the columns of ``tokens`` that tell at least half as much as the strongest."""
+        told = self._told(views)
+        return [np.flatnonzero((row > 0) & (row >= row.max(initial=0.0) / 2)) for row in told]
+
     def _without(self, voters: NDArray[np.int64], label: int) -> str:
         """What the record would be labelled but for the token, by the votes that its score counts."""
         known = voters[voters != UNKNOWN_LABEL]

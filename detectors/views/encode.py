@@ -155,12 +155,22 @@ class Encoder:
 
     def encode(self, frame: pl.DataFrame) -> tuple[dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
         """The views of a frame of canonical records, and the names of their dimensions."""
-        pixels = {name: decode(frame[name], i.side, i.channels) for name, i in self.images.items()}
+        read = self._read(frame, self.decoded(frame))
+        return self.views(read, self.features(read))
+
+    def decoded(self, frame: pl.DataFrame) -> dict[str, NDArray[np.uint8]]:
+        """Image column -> (rows, side, side, channels) its pixels, as the views see them."""
+        return {name: decode(frame[name], i.side, i.channels) for name, i in self.images.items()}
+
+    def features_of(self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(rows, d) the probe's input, of records and of the ``pixels`` that are to be taken for their images."""
+        return self.features(self._read(frame, pixels))
+
+    def _read(self, frame: pl.DataFrame, pixels: Mapping[str, NDArray[np.uint8]]) -> _Read:
         looked = {name: i.encode(pixels[name], self.device) for name, i in self.images.items()}
         words = {name: Words.of(frame[name]) for name in self.texts}
         said = {name: frozen.encode(frame[name]) for name, frozen in self.frozen.items()}
-        read = _Read(frame, pixels, looked, words, said)
-        return self.views(read, self.features(read))
+        return _Read(frame, pixels, looked, words, said)
 
     def spoken(self, record: pl.DataFrame) -> dict[int, str]:
         """Token -> the words it stands for, for the tokens of the texts of one record."""

@@ -32,7 +32,8 @@ _DIMENSIONS = 256
 _HALF_DIMENSIONS = 64
 HALVES = ("left", "right")
 """Views of one half of an image alone: what a local trigger in the other half cannot touch."""
-_WINDOW = 3
+WINDOW = 3
+"""Side of the patterns that are tokens, in pixels."""
 _SURROUNDINGS = 5
 _LEVELS = 4
 _RINGS = 8
@@ -209,10 +210,10 @@ def pattern_tokens(pixels: Pixels) -> NDArray[np.uint32]:
     """(rows, windows) hashes of every 3 x 3 grey pattern in four levels, each with its place, row by row."""
     grey = pixels.mean(axis=3)
     levels = np.minimum(grey * (_LEVELS / 256.0), _LEVELS - 1).astype(np.uint32)
-    windows = np.lib.stride_tricks.sliding_window_view(levels, (_WINDOW, _WINDOW), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(levels, (WINDOW, WINDOW), axis=(1, 2))
     code = np.zeros(windows.shape[:3], dtype=np.uint32)
-    for row in range(_WINDOW):
-        for column in range(_WINDOW):
+    for row in range(WINDOW):
+        for column in range(WINDOW):
             code = code * np.uint32(_LEVELS) + windows[..., row, column]
     flat = code.reshape(len(pixels), -1)
     return mix(flat, np.arange(flat.shape[1], dtype=np.uint32))
@@ -220,15 +221,15 @@ def pattern_tokens(pixels: Pixels) -> NDArray[np.uint32]:
 
 def window_judges(side: int) -> tuple[str, ...]:
     """The view of votes that judges each token of `pattern_tokens`: of the half that its window is not in."""
-    windows = side - _WINDOW + 1
-    one = tuple(f"{HALVES[column + _WINDOW // 2 < side // 2]}_votes" for column in range(windows))
+    windows = side - WINDOW + 1
+    one = tuple(f"{HALVES[column + WINDOW // 2 < side // 2]}_votes" for column in range(windows))
     return one * windows
 
 
 def window_names(side: int) -> tuple[str, ...]:
     """What each token of `pattern_tokens` stands for."""
-    last = side - _WINDOW
-    span = _WINDOW - 1
+    last = side - WINDOW
+    span = WINDOW - 1
     return tuple(
         f"pixels in rows {r}-{r + span}, columns {c}-{c + span} of {side} x {side}"
         for r in range(last + 1)
