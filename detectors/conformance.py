@@ -56,6 +56,8 @@ def made_views(rows: int, seed: int) -> Views:
         "logits": logits,
         "gradient_norms": rng.gamma(2.0, size=(rows, 4)).astype(np.float32),
         "gradients": rng.normal(size=(rows, 16)).astype(np.float32),
+        "dropped": rng.beta(5.0, 2.0, (rows, 6)).astype(np.float32),
+        "alignment": rng.uniform(-1.0, 1.0, rows),
         "neighbour_distances": np.sort(rng.gamma(2.0, size=(rows, 7)), axis=1).astype(np.float32),
         "neighbour_labels": rng.integers(0, len(_CLASSES), (rows, 7)),
         "votes": rng.integers(0, len(_CLASSES), (rows, 7)),

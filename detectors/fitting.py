@@ -24,6 +24,7 @@ from lazaretto.detectors.panel import (
     encode_labels,
     enriched,
     raw_scores,
+    trusted_direction,
 )
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.images import HALVES
@@ -53,6 +54,8 @@ _INDEXED = 4_000
 _FEWEST_VOTERS = 200
 """With fewer trusted records in the fit they do not vote."""
 _MOST_CLASSES = 1_000
+_DROPPED = 16
+"""Times that the probe is asked with half of its hidden units, where a detector wants to know."""
 _FEWEST_OF_A_CLASS = 5
 """Without a trusted set a label that fewer records have is nobody's to vouch for: it is unknown, and waits."""
 _FITTED_VIEWS = {
@@ -63,6 +66,7 @@ _FITTED_VIEWS = {
     "logits",
     "gradient_norms",
     "gradients",
+    "dropped",
 }
 """Views that a fold's probe and neighbours add to those of the encoder."""
 
@@ -105,12 +109,14 @@ def fit_panel(
     fitted, which = drawn.fitted, drawn.which
     probe = None
     if len(classes) > 1:
-        probe = train(fitted["features"], fitted.labels, which, len(classes), _recipe(len(fitted), seed), device)
+        recipe = _recipe(len(fitted), seed, detectors)
+        probe = train(fitted["features"], fitted.labels, which, len(classes), recipe, device)
         clock.lap("probe")
     voters = None
     if drawn.is_reference.sum() >= _FEWEST_VOTERS:
         voters = _index(fitted.take(drawn.is_reference), "compact", _INDEXED, device)
-    able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | ({"votes"} if voters else set()))
+    vouched = {"votes", "alignment"} if voters else set()
+    able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | vouched)
     folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
     kept = tuple(d for d in able if d.name not in failed)
     withheld = frozenset(name for name, column in contract.all_columns.items() if column.pii)
@@ -166,6 +172,9 @@ def _fit_folds(
         )
         clock.lap("neighbours")
         views = enriched(probe, near, number, outside)
+        if any("alignment" in detector.reads for detector in able):
+            near = replace(near, direction=trusted_direction(views, drawn.is_reference[drawn.which != number]))
+            views = near.aligned(views)
         clock.lap("probe views")
         scorers: dict[str, Scorer] = {}
         fit_each([d for d in able if not getattr(d, "crossed", False)], [views], scorers)
@@ -214,9 +223,12 @@ def _classes(sample: pl.DataFrame, trusted: pl.DataFrame | None, contract: Contr
     return tuple(sorted(known[contract.label].to_list()))
 
 
-def _recipe(rows: int, seed: int) -> Recipe:
+def _recipe(rows: int, seed: int, detectors: Sequence[Detector[Any]]) -> Recipe:
     """Fewer passes over more records: the number of steps, not of passes, is what the probe needs."""
-    return Recipe(seed=seed) if rows <= MANY_ROWS else Recipe(epochs=8, batch=128, checkpoints=4, seed=seed)
+    dropped = _DROPPED if any("dropped" in detector.reads for detector in detectors) else 0
+    if rows <= MANY_ROWS:
+        return Recipe(seed=seed, dropped=dropped)
+    return Recipe(epochs=8, batch=128, checkpoints=4, seed=seed, dropped=dropped)
 
 
 class _Clock:

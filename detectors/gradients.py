@@ -42,6 +42,50 @@ class GradientNorm:
 
 
 @dataclass(frozen=True)
+class TrustedAlignment:
+    """How far a record's gradient points away from that of trusted records like it (after FLTrust, Cao et al. 2021).
+
+    The paper weighs a client's update by its cosine with one that the server computes on data of its own. Here it is a
+    record's Kronecker-projected gradient, and the mean of those of the trusted records that have the label which the
+    probe expects of it: those of its own label point the same way whatever else is wrong. Minus the cosine is the
+    score.
+
+    Only by name: what it finds are labels that do not fit, which `lazaretto.detectors.wrong_label` tells by more.
+    """
+
+    name: str = "trusted_alignment"
+    reads: tuple[str, ...] = ("gradients", "alignment")
+    family: ClassVar[str] = "gradient"
+    needs_label: ClassVar[bool] = True
+
+    def summarise(self, views: Views) -> Nothing:
+        """The trusted records' gradients are the fit."""
+        return Nothing(views.classes)
+
+    def finish(self, summary: Nothing) -> AlignmentScorer:  # noqa: ARG002  one protocol for all
+        """Nothing to compute."""
+        return AlignmentScorer()
+
+
+@dataclass(frozen=True)
+class AlignmentScorer:
+    """Reads the (rows,) cosine."""
+
+    def score(self, views: Views) -> NDArray[np.float64]:
+        """(rows,) minus the cosine; NaN for a label that is unknown or no trusted record's."""
+        scores: NDArray[np.float64] = -views["alignment"].astype(np.float64)
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, scores)
+
+    def explain(self, views: Views) -> list[str]:
+        """How it points."""
+        return [
+            f"what a small model would learn from it goes {'with' if cosine > 0 else 'against'} what trusted records"
+            f" like it teach (agreement {cosine:+.2f} of 1)"
+            for cosine in views["alignment"].tolist()
+        ]
+
+
+@dataclass(frozen=True)
 class SelfInfluence:
     """TracIn self-influence (Pruthi et al. 2020): the squared last-layer gradient norm summed over checkpoints.
 

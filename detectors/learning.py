@@ -1,4 +1,4 @@
-"""Learning: when the probe learns what a record's label says, as its checkpoints tell."""
+"""Learning: when the probe learns what a record's label says, and how little of it that takes."""
 
 from __future__ import annotations
 
@@ -64,6 +64,65 @@ class EarlyLoss:
 
 
 @dataclass(frozen=True)
+class DropoutConsistency:
+    """How surely the probe says the label with half of its hidden units left out (PSBD, Li et al. 2025).
+
+    A backdoor is a short way to its label that many units know, so that what carries it keeps its label when others'
+    predictions shift. Departures. The paper asks a network that was trained on the very records, with dropout before
+    its later layers at a rate chosen by what shifts clean ones; here the probe is cross-fitted and has one hidden
+    layer, half of which is left out. What counts is the mean probability of the label, as log odds, above what is
+    usual of the class: of a poison that the probe does not go along with it is low, and nothing is said.
+
+    Only by name: a probe that does not learn a rare trigger cannot be consistent about it.
+    """
+
+    name: str = "dropout_consistency"
+    least: int = 30
+    limit: int = 10_000
+    reads: tuple[str, ...] = ("dropped",)
+    family: ClassVar[str] = "label"
+    needs_label: ClassVar[bool] = True
+    crossed: ClassVar[bool] = True
+
+    def summarise(self, views: Views) -> Rows:
+        """What the probe says of records it has not seen."""
+        return Rows.of(views, self.reads, self.limit)
+
+    def finish(self, summary: Rows) -> DropoutConsistencyScorer:
+        """What is usual of a class."""
+        known = summary.labels != UNKNOWN_LABEL
+        labels, kept = summary.labels[known], _kept(summary.arrays["dropped"][known])
+        usual = {_ALL: _median_and_spread(kept)}
+        for label in np.unique(labels):
+            if (mine := labels == label).sum() >= self.least:
+                usual[int(label)] = _median_and_spread(kept[mine])
+        return DropoutConsistencyScorer(usual, summary.classes)
+
+
+@dataclass(frozen=True)
+class DropoutConsistencyScorer:
+    """Compares the log odds of the label with what is usual of it."""
+
+    usual: Mapping[int, tuple[float, float]]
+    """Class -> median and spread of the log odds."""
+    classes: tuple[str, ...]
+
+    def score(self, views: Views) -> Floats:
+        """(rows,) usual deviations above the class; NaN without a label."""
+        usual = np.array([self.usual.get(label, self.usual[_ALL]) for label in views.labels.tolist()]).reshape(-1, 2)
+        scores = (_kept(views["dropped"]) - usual[:, 0]) / usual[:, 1]
+        return np.where(views.labels == UNKNOWN_LABEL, np.nan, scores)
+
+    def explain(self, views: Views) -> list[str]:
+        """How sure it stays."""
+        return [
+            f"a small model trained on other records gives its label {self.classes[max(label, 0)]!r} "
+            f"{share:.0%} even with half of what it knows left out"
+            for label, share in zip(views.labels.tolist(), views["dropped"].mean(axis=1).tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class EarlyLossScorer:
     """Compares the loss at the first checkpoint with what is usual of the label."""
 
@@ -100,6 +159,12 @@ def _early(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Floats:
     first -= first.max(axis=1, keepdims=True)
     loss = np.log(np.exp(first).sum(axis=1)) - first[np.arange(len(labels)), labels]
     return np.asarray(-np.log(np.maximum(loss, 0.0) + 1e-6), dtype=np.float64)
+
+
+def _kept(dropped: NDArray[np.float32]) -> Floats:
+    """(rows,) log odds of the mean of (rows, times) probabilities."""
+    mean = np.clip(dropped.astype(np.float64).mean(axis=1), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(mean / (1 - mean)), dtype=np.float64)
 
 
 def _median_and_spread(values: Floats) -> tuple[float, float]:

@@ -71,6 +71,22 @@ class Near:
     """By either half of an image alone, where there are images: half -> neighbours."""
     voters: Neighbours | None
     """Trusted records whose labels say what a record's would be; None where there are too few."""
+    direction: NDArray[np.float64] | None = None
+    """(classes, projections) unit means of the trusted records' gradients; None where no detector asks."""
+
+    def aligned(self, views: Views) -> Views:
+        """The views with ``alignment``: (rows,) cosine of a record's gradient with those of trusted records like it.
+
+        They are like it that have the label which the probe expects. NaN for an unknown label, and where no trusted
+        record has the one expected.
+        """
+        if self.direction is None:
+            return views
+        gradients = views["gradients"].astype(np.float64)
+        length = np.linalg.norm(gradients, axis=1)
+        along = np.einsum("ij,ij->i", gradients, self.direction[views["logits"][:, -1].argmax(axis=1)])
+        cosine = np.where(views.labels == UNKNOWN_LABEL, np.nan, along / np.maximum(length, 1e-9))
+        return views.with_arrays({"alignment": cosine})
 
     def views(self, views: Views) -> dict[str, NDArray[Any]]:
         """What is near each record (`Neighbours.views`), and the labels ``left_votes``, ``right_votes``, ``votes``."""
@@ -304,7 +320,24 @@ def enriched(probe: Probe | None, near: Near, number: int, views: Views) -> View
     """The views with what one fold's probe, its neighbours and the trusted voters see."""
     # Without labels there is no probe; its hidden view is then the compact view, so that spectral detectors still run.
     seen = probe.views(number, views["features"], views.labels) if probe else {"hidden": views["compact"]}
-    return views.with_arrays({**seen, **near.views(views)})
+    return near.aligned(views.with_arrays({**seen, **near.views(views)}))
+
+
+def trusted_direction(views: Views, trusted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(classes, projections) unit mean of the gradients of the trusted records of each class; NaN where there are none.
+
+    Args:
+        views: With gradients.
+        trusted: (rows,) which of them are trusted.
+    """
+    gradients = views["gradients"].astype(np.float64)
+    found = np.full((len(views.classes), gradients.shape[1]), np.nan)
+    for label in range(len(found)):
+        mine = trusted & (views.labels == label)
+        if mine.any():
+            mean = gradients[mine].mean(axis=0)
+            found[label] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    return found
 
 
 def with_consensus(p: NDArray[np.float64], agreement: HasTail) -> NDArray[np.float64]:

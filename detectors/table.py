@@ -7,11 +7,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.detectors.components import HiddenComponents
-from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence
+from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence, TrustedAlignment
 from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
 from lazaretto.detectors.isolated import IsolatedGradients
 from lazaretto.detectors.label_noise import KnnLabel, Margin
-from lazaretto.detectors.learning import EarlyLoss
+from lazaretto.detectors.learning import DropoutConsistency, EarlyLoss
 from lazaretto.detectors.missing import Missingness
 from lazaretto.detectors.neighbours import Crowding, KnnDistance
 from lazaretto.detectors.outliers import Histogram, IsolationForest
@@ -58,6 +58,8 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "missingness": Missingness,
     "response_trigger": ResponseMiner,
     "early_loss": EarlyLoss,
+    "dropout_consistency": DropoutConsistency,
+    "trusted_alignment": TrustedAlignment,
     "isolated_gradients": IsolatedGradients,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
@@ -72,6 +74,8 @@ ONLY_BY_NAME = frozenset(
         "grad_norm",
         "tracin",
         "early_loss",
+        "dropout_consistency",
+        "trusted_alignment",
         "isolated_gradients",
     }
 )

@@ -63,6 +63,8 @@ class Recipe:
     weight_decay: float = 0.1
     hidden: int = 128
     checkpoints: int = 8
+    dropped: int = 0
+    """Times that half of the hidden units are left out, others each time; 0 where no detector asks."""
     seed: int = 0
 
 
@@ -81,6 +83,8 @@ class Probe:
     second: torch.Tensor
     second_bias: torch.Tensor
     project: dict[str, torch.Tensor]
+    kept: torch.Tensor
+    """(times, hidden) whether a hidden unit is kept, and its weight then: 2, for half of them are."""
 
     def views(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """What fold ``fold``'s probe sees in the records.
@@ -90,6 +94,8 @@ class Probe:
             hidden: (rows, hidden), rectified activations at the last checkpoint.
             gradient_norms: (rows, checkpoints), norms of the last layer's per-sample gradients, bias included.
             gradients: (rows, 128), Kronecker projections of both layers' per-sample gradients, last checkpoint.
+            dropped: (rows, times), probability of the label at the last checkpoint with half of the hidden units; not
+                there where it is not asked for.
         """
         import torch
 
@@ -113,6 +119,9 @@ class Probe:
             error[torch.arange(len(x)), target] -= 1.0
             logits.append(out)
             norms.append((error.square().sum(dim=1) * (hidden.square().sum(dim=1) + 1.0)).sqrt())
+        own = torch.arange(len(x)), target
+        dropped = [torch.addmm(b2[fold], hidden * kept, w2[fold]).softmax(dim=1)[own] for kept in self.kept]
+        asked = {"dropped": torch.stack(dropped, dim=1).cpu().numpy()} if dropped else {}
         back = (error @ w2[fold].T) * (hidden > 0)
         last = torch.einsum("no,ni->noi", error @ self.project["classes"], hidden @ self.project["hidden_in"])
         deep = torch.einsum("no,ni->noi", back @ self.project["hidden_out"], x @ self.project["features"])
@@ -121,6 +130,7 @@ class Probe:
             "hidden": hidden.cpu().numpy(),
             "gradient_norms": torch.stack(norms, dim=1).cpu().numpy(),
             "gradients": torch.cat([last.flatten(1), deep.flatten(1)], dim=1).cpu().numpy(),
+            **asked,
         }
 
     def saliency(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -196,7 +206,9 @@ def train(
         "hidden_in": _projection(recipe.hidden, generator, device),
         "classes": _projection(classes, generator, device),
     }
-    return Probe(stacked[0], stacked[1].squeeze(2), stacked[2], stacked[3].squeeze(2), project)
+    drawn = torch.rand(recipe.dropped, recipe.hidden, generator=generator).argsort(dim=1) < recipe.hidden // 2
+    kept_units = 2.0 * drawn.to(device, torch.float32)
+    return Probe(stacked[0], stacked[1].squeeze(2), stacked[2], stacked[3].squeeze(2), project, kept_units)
 
 
 @contextmanager

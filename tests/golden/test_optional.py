@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
 
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lazaretto.contract import parse_contract
 from lazaretto.detector import Views, fit
+from lazaretto.detectors.fitting import fit_panel
 from lazaretto.detectors.isolated import IsolatedGradients
-from lazaretto.detectors.learning import EarlyLoss
+from lazaretto.detectors.learning import DropoutConsistency, EarlyLoss
 from lazaretto.detectors.table import DETECTORS, ONLY_BY_NAME, make_detectors
+from lazaretto.records import DIGEST
 
 CLASSES, EACH, ODD = 3, 200, 6
 
@@ -61,6 +69,57 @@ def test_gradients_of_one_kind_are_all_near_a_medoid() -> None:
     views = _gradients(alone=False)
     scores = fit(IsolatedGradients(), [views.take(np.arange(ODD, len(views)))]).score(views)
     assert (scores[:ODD] < np.quantile(scores[ODD:], 0.99)).all()
+
+
+def _dropped(*, sure: bool) -> Views:
+    rng = np.random.default_rng(204)
+    dropped = rng.beta(6.0, 2.0, (CLASSES * EACH, 16))
+    if sure:
+        dropped[:ODD] = rng.uniform(0.98, 1.0, (ODD, 16))
+    return _views({"dropped": dropped.astype(np.float32)})
+
+
+def test_a_label_that_half_a_network_keeps_is_pointed_at() -> None:
+    views = _dropped(sure=True)
+    scorer = fit(DropoutConsistency(), [views])
+    scores = scorer.score(views)
+    assert set(np.argsort(-scores)[:ODD].tolist()) == set(range(ODD))
+    assert "gives its label 'c0' 99% even with half of what it knows left out" in scorer.explain(views)[0]
+
+
+def test_where_all_labels_shift_alike_nothing_stands_out() -> None:
+    views = _dropped(sure=False)
+    assert fit(DropoutConsistency(), [views]).score(views).max() < 5
+
+
+@pytest.mark.parametrize("flipped", [0, 60])
+def test_a_label_that_goes_against_the_trusted_ones_is_pointed_at(flipped: int) -> None:
+    rng = np.random.default_rng(204)
+    classes = rng.integers(0, 3, 2_400)
+    values = 5.0 * np.eye(3, 5)[classes] + rng.normal(size=(2_400, 5))
+    labels = np.where(np.arange(2_400) < flipped, (classes + 1) % 3, classes)
+    columns = [f"x{number}" for number in range(5)]
+    frame = pl.DataFrame(values, schema=columns).with_columns(y=pl.Series([f"c{label}" for label in labels]))
+    digests = [hashlib.blake2b(repr(row).encode(), digest_size=16).hexdigest() for row in frame.iter_rows()]
+    frame = frame.with_columns(pl.Series(DIGEST, digests))
+    numbers = ", ".join(f"{name}: {{type: number}}" for name in columns)
+    contract = parse_contract(f"dataset: d\nlabel: y\ncolumns: {{y: {{type: category}}, {numbers}}}\n", "c")
+    detectors = make_detectors(["trusted_alignment", "dropout_consistency"])
+    panel = fit_panel(frame[:1_600], frame[1_600:], contract, detectors, 0, torch.device("cpu"))
+    scores = panel.score(frame[:1_600]).raw[:, 0]
+    clean = scores[flipped:]
+    assert np.median(clean) < 0
+    assert (scores[:flipped] > np.quantile(clean, 0.99)).sum() >= 0.9 * flipped
+    assert set(panel.names) == {"trusted_alignment", "dropout_consistency"}
+
+
+def test_without_trusted_records_nothing_is_compared_with_them() -> None:
+    frame = pl.DataFrame({"x": np.arange(400.0), "z": np.arange(400.0) % 7, "y": ["a", "b"] * 200})
+    frame = frame.with_columns(pl.Series(DIGEST, [f"{number:016x}" for number in range(400)]))
+    columns = "{x: {type: number}, z: {type: number}, y: {type: category}}"
+    contract = parse_contract(f"dataset: d\nlabel: y\ncolumns: {columns}\n", "c")
+    panel = fit_panel(frame, None, contract, make_detectors(["trusted_alignment", "margin"]), 0, torch.device("cpu"))
+    assert panel.stood_aside == {"trusted_alignment": "these records have no alignment view"}
 
 
 def test_they_run_where_they_are_named_and_not_by_default() -> None:
