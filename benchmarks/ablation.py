@@ -280,8 +280,8 @@ def skewed(data: DataSet, about: Ablated, kept: Path, done: Collection[tuple[str
                 about.poisons,
                 about.recall,
                 recall,
-                held,
                 seconds,
+                held,
             )
             yield Skewed(about.data, about.attack, about.title, about.seed, *what)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,11 @@ def test_leaving_a_family_out_is_fitting_without_it(flights: DataSet, family: st
     np.testing.assert_allclose(quick, again.score(same).suspicion, atol=1e-6)
 
 
-def test_an_attack_is_judged_without_each_family_and_with_a_rare_class(flights: DataSet, tmp_path: Path) -> None:
+def test_an_attack_is_judged_without_each_family_and_with_a_rare_class(
+    flights: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(step=100)
+    monkeypatch.setattr("benchmarks.ablation.time.perf_counter", lambda: next(ticks))
     one = ablated(flights, "trigger_outside", SEED, tmp_path)
     assert set(one.without) == {"hygiene", "outlier", "label", "representation"}
     assert set(one.alone) == {"hbos", "mahalanobis", "wrong_label", "copies"}
@@ -50,6 +55,7 @@ def test_an_attack_is_judged_without_each_family_and_with_a_rare_class(flights: 
     rare = list(skewed(flights, one, tmp_path, done={(*one.key, "target", "10"), (*one.key, "source", "10")}))
     assert [(two.role, two.ratio, two.poisons) for two in rare] == [("target", 100, 5), ("source", 100, 5)]
     assert all(two.left == max(1, round(two.largest / 100)) for two in rare)
+    assert all(two.held is not None and 0 <= two.held <= 1 and two.seconds >= 100 for two in rare)
     assert one.by_name is None
     record = Measured(tmp_path / "record.jsonl")
     for found in (one, *rare):
