@@ -101,7 +101,12 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
 
 
 def _methods(runs: Iterable[Run]) -> list[str]:
-    return list(dict.fromkeys(run.method for run in runs))
+    """Ours first, then the others as they were measured: a record of theirs may have been read before ours."""
+    found = dict.fromkeys(run.method for run in runs)
+    return [
+        *(name for name in (OURS, TRUSTED) if name in found),
+        *(name for name in found if name not in (OURS, TRUSTED)),
+    ]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

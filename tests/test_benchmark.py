@@ -83,6 +83,13 @@ def test_a_missed_target_is_called_missed() -> None:
     assert "| 1.00 missed |" in write_report([run], None, "a machine")
 
 
+def test_ours_come_first_whichever_was_read_first() -> None:
+    run = Run("flights", "flood", "flood of copies, 2 %", "batch", "Lazaretto", 0, 10, recall_at_rate=0.5, auroc=0.9)
+    peer, trusted = (dataclasses.replace(run, method=name) for name in ("PyOD KNN", "Lazaretto, trusted"))
+    head = "| data | attack | poisons | target | Lazaretto | Lazaretto, trusted | PyOD KNN | best alone |"
+    assert head in write_report([peer, trusted, run], None, "a machine")
+
+
 def test_every_plan_is_an_attack_of_the_catalogue_and_has_a_target_or_a_reason() -> None:
     for name, entries in PLANS.items():
         assert name in DATA_SETS
