@@ -141,15 +141,18 @@ def _stranger(panel: Panel, record: pl.DataFrame) -> str:
 def _drivers(panel: Panel, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
     """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
     words: dict[str, list[str]] = {}
+    learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
+    asked = {"logits", "gradient_norms"}
     scorer = panel.folds[number].scorers.get("mahalanobis")
     if isinstance(scorer, FrameScorer):
         sentences = _sentences(scorer, "mahalanobis", views, faults)
         said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in sentences]
-        learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
         words.update({d.name: said for d in panel.detectors if learnt & set(d.reads)})
+    else:
+        asked |= learnt  # without distances column by column, what the probe goes by is the next best
     if panel.probe is not None and panel.encoder.columns:
         pulls = [_pulling(pull, views.names["features"]) for pull in _saliency(panel, number, views)]
-        words.update({d.name: pulls for d in panel.detectors if {"logits", "gradient_norms"} & set(d.reads)})
+        words.update({d.name: pulls for d in panel.detectors if asked & set(d.reads)})
     return words
 
 

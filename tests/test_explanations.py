@@ -135,6 +135,15 @@ def test_a_mined_trigger_says_what_the_record_would_be_without_it(panels: Panels
     assert re.search(r"; without it, it would be 'on_time': \d+ of its 15 nearest trusted records are$", trusted)
 
 
+def test_detectors_of_learnt_views_name_columns_by_default(panels: Panels) -> None:
+    _, frame = panels["table"]
+    columns = "temp: {type: integer}, gust: {type: number}, late: {type: category}"
+    contract = parse_contract(f"dataset: d\nlabel: late\ncolumns: {{{columns}}}\n", "c")
+    panel, records = fitted(frame.select("temp", "gust", "late"), contract, ["spectral", "grad_spectral"])
+    for sentences in said(panel, records):
+        assert all("; against the label speak " in why for why in sentences.values())
+
+
 def test_the_place_of_a_mined_pattern_is_framed_on_the_picture(panels: Panels) -> None:
     panel, frame = panels["images"]
     why = said(panel, frame)[0]["trigger"]
