@@ -56,11 +56,7 @@ class EarlyLoss:
         known = summary.labels != UNKNOWN_LABEL
         labels = summary.labels[known]
         early = _early(summary.arrays["logits"][known], labels)
-        usual = {_ALL: _median_and_spread(early)}
-        for label in np.unique(labels):
-            if (mine := labels == label).sum() >= self.least:
-                usual[int(label)] = _median_and_spread(early[mine])
-        return EarlyLossScorer(usual, summary.classes)
+        return EarlyLossScorer(_usual_by_class(early, labels, self.least), summary.classes)
 
 
 @dataclass(frozen=True)
@@ -91,12 +87,8 @@ class DropoutConsistency:
     def finish(self, summary: Rows) -> DropoutConsistencyScorer:
         """What is usual of a class."""
         known = summary.labels != UNKNOWN_LABEL
-        labels, kept = summary.labels[known], _kept(summary.arrays["dropped"][known])
-        usual = {_ALL: _median_and_spread(kept)}
-        for label in np.unique(labels):
-            if (mine := labels == label).sum() >= self.least:
-                usual[int(label)] = _median_and_spread(kept[mine])
-        return DropoutConsistencyScorer(usual, summary.classes)
+        kept = _kept(summary.arrays["dropped"][known])
+        return DropoutConsistencyScorer(_usual_by_class(kept, summary.labels[known], self.least), summary.classes)
 
 
 @dataclass(frozen=True)
@@ -109,9 +101,9 @@ class DropoutConsistencyScorer:
 
     def score(self, views: Views) -> Floats:
         """(rows,) usual deviations above the class; NaN without a label."""
-        usual = np.array([self.usual.get(label, self.usual[_ALL]) for label in views.labels.tolist()]).reshape(-1, 2)
-        scores = (_kept(views["dropped"]) - usual[:, 0]) / usual[:, 1]
-        return np.where(views.labels == UNKNOWN_LABEL, np.nan, scores)
+        return np.where(
+            views.labels == UNKNOWN_LABEL, np.nan, _above(_kept(views["dropped"]), views.labels, self.usual)
+        )
 
     def explain(self, views: Views) -> list[str]:
         """How sure it stays."""
@@ -135,8 +127,7 @@ class EarlyLossScorer:
         scores = np.full(len(views), np.nan)
         rows = np.flatnonzero(views.labels != UNKNOWN_LABEL)
         labels = views.labels[rows]
-        usual = np.array([self.usual.get(label, self.usual[_ALL]) for label in labels.tolist()]).reshape(-1, 2)
-        scores[rows] = (_early(views["logits"][rows], labels) - usual[:, 0]) / usual[:, 1]
+        scores[rows] = _above(_early(views["logits"][rows], labels), labels, self.usual)
         return scores
 
     def explain(self, views: Views) -> list[str]:
@@ -165,6 +156,21 @@ def _kept(dropped: NDArray[np.float32]) -> Floats:
     """(rows,) log odds of the mean of (rows, times) probabilities."""
     mean = np.clip(dropped.astype(np.float64).mean(axis=1), 1e-6, 1 - 1e-6)
     return np.asarray(np.log(mean / (1 - mean)), dtype=np.float64)
+
+
+def _usual_by_class(values: Floats, labels: NDArray[np.int64], least: int) -> dict[int, tuple[float, float]]:
+    """Median and spread of every class with ``least`` records, and of all together."""
+    usual = {_ALL: _median_and_spread(values)}
+    for label in np.unique(labels):
+        if (mine := labels == label).sum() >= least:
+            usual[int(label)] = _median_and_spread(values[mine])
+    return usual
+
+
+def _above(values: Floats, labels: NDArray[np.int64], usual: Mapping[int, tuple[float, float]]) -> Floats:
+    """(rows,) usual deviations above what is usual of each label."""
+    mine = np.array([usual.get(label, usual[_ALL]) for label in labels.tolist()]).reshape(-1, 2)
+    return np.asarray((values - mine[:, 0]) / mine[:, 1], dtype=np.float64)
 
 
 def _median_and_spread(values: Floats) -> tuple[float, float]:
