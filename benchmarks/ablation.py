@@ -189,7 +189,10 @@ def without(
     views, scores = panel.views(frame), raw[:, kept]
     which = fold_of(views.keys, len(panel.folds))
     smaller = replace(panel, detectors=tuple(panel.detectors[place] for place in kept))
-    folds = tuple(_weighed(fold, smaller, scores[which != number]) for number, fold in enumerate(panel.folds))
+    folds = tuple(
+        _weighed(fold, smaller, scores[which != number], views.labels[which != number])
+        for number, fold in enumerate(panel.folds)
+    )
     smaller = replace(smaller, folds=folds)
     suspicion = np.empty(len(frame))
     for number in range(len(folds)):
@@ -198,11 +201,11 @@ def without(
     return suspicion
 
 
-def _weighed(fold: Fold, panel: Panel, others: NDArray[np.float64]) -> Fold:
-    """The fold with the consensus and the weights of the panel, from (rows, detectors) the other folds' scores."""
+def _weighed(fold: Fold, panel: Panel, others: NDArray[np.float64], labels: NDArray[np.int64]) -> Fold:
+    """The fold with the consensus and the weights of the panel, from the other folds' scores and (rows,) labels."""
     from lazaretto.detectors.panel import with_consensus
 
-    p = np.stack([fold.tails[name].p_value(others[:, place]) for place, name in enumerate(panel.names)], axis=1)
+    p = fold.p_values(panel.names, others, labels)
     agreement = WideTail.fit(consensus(p))
     return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement), panel.priors))
 

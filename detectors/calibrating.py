@@ -21,6 +21,7 @@ from lazaretto.calibrate import (
 )
 from lazaretto.detectors.drawn import FEWEST_SCORES
 from lazaretto.detectors.panel import DetectorsFailed, Panel, Scores, fold_of, with_consensus
+from lazaretto.detectors.rare_classes import RareClasses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
     """Tails and fusion of each fold from the other folds' cross-fitted scores; then the null."""
     which, is_reference, calibration = drawn.which, drawn.is_reference, drawn.calibration
     folds = []
-    for number, fold in enumerate(panel.folds):
+    for number, uncalibrated in enumerate(panel.folds):
         others = which != number
         # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
         source = is_reference if is_reference.any() else others
@@ -73,12 +74,15 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
         if is_reference.any():
             kinds = ["known" if kind == "known" else "clean" for kind in kinds]
         tails = {n: fitted_tail(crossed[source, i], kinds[i]) for i, n in enumerate(panel.names)}
-        p = np.stack([tails[n].p_value(crossed[:, i]) for i, n in enumerate(panel.names)], axis=1)
+        labels = drawn.fitted.labels
+        rare = RareClasses.of(panel.detectors, crossed[others], labels[others], len(panel.classes))
+        fold = replace(uncalibrated, tails=tails, rare=rare)
+        p = fold.p_values(panel.names, crossed, labels)
         agreed = consensus(p[source])
         agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)
         batch = with_consensus(p[others & ~is_reference], agreement)
         fusion = Excess.of(batch) if is_reference.any() else weigh(batch, panel.priors)
-        folds.append(replace(fold, tails=tails, agreement=agreement, fusion=fusion))
+        folds.append(replace(fold, agreement=agreement, fusion=fusion))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
         return replace(panel, folds=tuple(replace(f, null=EstimatedNull()) for f in folds))

@@ -40,6 +40,7 @@ class Margin:
     reads: tuple[str, ...] = ("logits",)
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
+    by_class: ClassVar[bool] = True
 
     def summarise(self, views: Views) -> Nothing:
         """The probe is the fit."""
@@ -95,6 +96,7 @@ class KnnLabel:
     reads: tuple[str, ...] = ("class_distances", "neighbour_labels")
     family: ClassVar[str] = "label"
     needs_label: ClassVar[bool] = True
+    by_class: ClassVar[bool] = True
 
     def summarise(self, views: Views) -> Rows:
         """The distances that are usual; the neighbour index is the rest of the fit."""

@@ -73,6 +73,7 @@ class Pairs:
     reads: tuple[str, ...] = ("values",)
     family: ClassVar[str] = "trigger"
     needs_label: ClassVar[bool] = False
+    tail: ClassVar[str] = "heavy"
 
     def summarise(self, views: Views) -> Rows:
         """The records' values."""
@@ -114,10 +115,13 @@ class Pairs:
             left[0][rows] * len(right[1]) + right[0][rows], return_index=True, return_inverse=True, return_counts=True
         )
         expected = left[1][joint // len(right[1])] * right[1][joint % len(right[1])] / len(values)
+        expected = np.maximum(expected, _equal(values[:, columns], others[:, columns], rows[first]))
         z = (together - expected) / np.sqrt(1.0 + expected + (self.misfit * expected) ** 2)
         # Records whose values are not repeated meet nothing.
         reached = np.concatenate([np.zeros(len(values) - len(rows)), np.maximum(z, 0.0)[place]])
         unit = max(float(np.quantile(reached, self.quantile)) / float(ndtri(self.quantile)), 1.0)
+        # Where columns hang together a value meets several: what it does with its second best needs no trigger.
+        z -= np.maximum(_second_best(joint // len(right[1]), z), _second_best(joint % len(right[1]), z))
         # What is missing together says something of the two columns, and nothing of a trigger.
         present = (values[rows[first]][:, columns] > 0).all(axis=1)
         kept = np.flatnonzero((z / unit >= self.keep) & (together >= self.least) & present)
@@ -125,7 +129,7 @@ class Pairs:
         lift = np.array(
             [z[k] / unit * max(0.0, 1.0 - _agreement(others[rows[place == k]], columns) / self.explained) for k in kept]
         )
-        lift *= np.minimum(1.0, self.rare * len(values) / together[kept])
+        lift *= np.minimum(1.0, self.rare * len(values) / together[kept]) ** 2
         found = rows[first[kept]]
         codes = _joined(values[found, columns[0]], values[found, columns[1]])
         order = np.argsort(codes, kind="stable")
@@ -140,6 +144,43 @@ def _uncommon(values: NDArray[np.uint32], common: float) -> NDArray[np.int64]:
         known, place, counts = np.unique(column, return_inverse=True, return_counts=True)
         places[:, at] = np.where((counts > common * len(values)) | (known == 0), -1, np.arange(len(known)))[place]
     return places
+
+
+def _second_best(value: NDArray[np.int64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(pairs,) the highest surplus, at least 0, among the other pairs with the same value."""
+    order = np.lexsort((-z, value))
+    first = np.flatnonzero(np.diff(value[order], prepend=-1))
+    ends = np.append(first[1:], len(order))
+    second = np.where(ends - first > 1, z[order[np.minimum(first + 1, len(order) - 1)]], 0.0)
+    size = ends - first
+    others = np.repeat(z[order[first]], size)
+    others[first] = second
+    found = np.empty(len(z))
+    found[order] = np.maximum(others, 0.0)
+    return found
+
+
+def _equal(
+    values: NDArray[np.uint32], others: NDArray[np.int64], asked: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(asked,) records with the pair of a record, were equal values of two columns as likely as other equal ones.
+
+    Shares of one total, or counts of one thing, are often equal: not chance, but no trigger either.
+
+    Args:
+        values: (rows, 2) of the two columns.
+        others: (rows, 2) -1 where a value is common.
+        asked: Rows whose pair is asked for; 0 where its values are not equal.
+    """
+    told = (others >= 0).all(axis=1)
+    equal = told & (values[:, 0] == values[:, 1])
+    code = values[asked, 0]
+    known, counts = np.unique(values[told, 0], return_counts=True)
+    place = np.minimum(np.searchsorted(known, code), max(len(known) - 1, 0))
+    with_left = np.where(known[place] == code, counts[place], 0) if len(known) else np.zeros(len(asked))
+    both = np.array([np.count_nonzero(equal & (values[:, 0] == one)) for one in code]) if equal.any() else 0
+    share = (equal.sum() - both) / np.maximum(told.sum() - with_left, 1)
+    return np.where(values[asked, 0] == values[asked, 1], with_left * share, 0.0)
 
 
 def _agreement(places: NDArray[np.int64], but: tuple[int, int]) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lazaretto.detectors.rare_classes import RareClasses
     from lazaretto.detectors.views.encode import Encoder
     from lazaretto.detectors.views.neighbours import Neighbours
     from lazaretto.detectors.views.probe import Probe
@@ -105,11 +106,26 @@ class Fold:
     near: Near
     scorers: Mapping[str, Scorer]
     tails: Mapping[str, HasTail] = field(default_factory=dict)
+    rare: RareClasses | None = None
+    """What is usual in classes that the tails say nothing of."""
     agreement: HasTail | None = None
     """Tail of the detectors' consensus."""
     fusion: Fusion | None = None
     """How the p-values of the detectors and of their consensus become one suspicion."""
     null: Null | None = None
+
+    def p_values(
+        self, names: Sequence[str], raw: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(rows, detectors) by each detector's tail, and in a rare class beside the class too.
+
+        Args:
+            names: Of the detectors.
+            raw: (rows, detectors) their scores.
+            labels: (rows,) of the records.
+        """
+        p = np.stack([self.tails[name].p_value(raw[:, i]) for i, name in enumerate(names)], axis=1)
+        return p if self.rare is None else np.maximum(p, self.rare.least(names, raw, labels))
 
     def shares(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows, detectors + 1) what each detector, and last their consensus, adds to the suspicion.
@@ -278,7 +294,7 @@ class Panel:
     def fused(self, number: int, raw: NDArray[np.float64], base: Views) -> Scores:
         """What fold ``number`` makes of the detectors' scores (rows, detectors) of these records."""
         fold = self.folds[number]
-        p = np.stack([fold.tails[n].p_value(raw[:, i]) for i, n in enumerate(self.names)], axis=1)
+        p = fold.p_values(self.names, raw, base.labels)
         unknown = self.unknown(base)
         p[unknown] = SMALLEST_P
         suspicion = fuse(fold.shares(p))

@@ -113,12 +113,19 @@ class HasTail(Protocol):
 class WideTail:
     """The larger of several tails' p-values: what only one way to extrapolate finds rare is not called rare."""
 
-    tails: tuple[Tail, ...]
+    tails: tuple[HasTail, ...]
 
     @classmethod
     def fit(cls, scores: Floats, least_exponent: float = _EXPONENTS[0], late: tuple[float, float] = HEAVY) -> WideTail:
         """Fit through `CONTAMINATED` and through ``late`` levels."""
         return cls(tuple(Tail.fit(scores, levels, least_exponent) for levels in (CONTAMINATED, late)))
+
+    def bounded(self) -> WideTail:
+        """The same for scores that grow like minus the logarithm of a tail: no score is rarer than it says itself.
+
+        Where nine in ten scores are 0, nothing else says how fast the others fall.
+        """
+        return WideTail((*self.tails, KnownTail()))
 
     def p_value(self, scores: Floats) -> Floats:
         """(rows,) probabilities of a score at least as high."""
@@ -155,9 +162,9 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with a class shifted by one pattern; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
-            where scores are the logarithm of odds; ``log`` where they grow like minus the logarithm of a tail;
-            ``known`` where they are just that; ``wide`` for all else.
+            with a class shifted by one pattern; ``odds`` where scores are the logarithm of odds; ``known`` where they
+            are minus the logarithm of a tail; where they grow like it, ``log``, or ``heavy`` if natural ones fall more
+            slowly, or ``crowded`` if poisons may be a twentieth, as with a trigger; ``wide`` for all else.
     """
     if kind == "known":
         return KnownTail()
@@ -168,8 +175,10 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     if kind == "narrow":
         return Tail.fit(scores)
     if kind == "crowded":
-        return WideTail.fit(scores, late=CROWDED)
-    return WideTail.fit(scores, 1.0 if kind == "log" else _EXPONENTS[0])
+        return WideTail.fit(scores, late=CROWDED).bounded()
+    if kind == "log":
+        return WideTail.fit(scores, 1.0).bounded()
+    return WideTail.fit(scores).bounded() if kind == "heavy" else WideTail.fit(scores)
 
 
 class Fusion(Protocol):

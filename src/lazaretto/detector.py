@@ -95,7 +95,8 @@ class Detector(Protocol[S]):
     # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.calibrate.fitted_tail` its scores get
     # where there is no trusted set; ``wide`` where it says nothing. And ``crossed: ClassVar[bool]``: it is fitted on
     # what the probe and the neighbours say of records they have not seen. And ``prior: ClassVar[float]``: how much more
-    # common than others' what it looks for is taken to be, 1 where it says nothing.
+    # common than others' what it looks for is taken to be, 1 where it says nothing. And ``by_class: ClassVar[bool]``:
+    # what is usual of a score differs with the class, which matters where one is rare.
 
     @property
     def name(self) -> str:
