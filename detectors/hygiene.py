@@ -34,6 +34,8 @@ class Copies:
     family: ClassVar[str] = "hygiene"
     needs_label: ClassVar[bool] = False
     tail: ClassVar[str] = "known"
+    prior: ClassVar[float] = 10.0
+    """A flood asks no skill, and where records repeat by nature it leaves no excess."""
 
     def summarise(self, views: Views) -> Nothing:
         """The count of looks is the fit."""

@@ -160,9 +160,7 @@ def _second_best(value: NDArray[np.int64], z: NDArray[np.float64]) -> NDArray[np
     return found
 
 
-def _equal(
-    values: NDArray[np.uint32], others: NDArray[np.int64], asked: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _equal(values: NDArray[np.uint32], others: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.float64]:
     """(asked,) records with the pair of a record, were equal values of two columns as likely as other equal ones.
 
     Shares of one total, or counts of one thing, are often equal: not chance, but no trigger either.

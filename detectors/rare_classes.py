@@ -7,7 +7,7 @@ its records get the scores that a wrong label gets elsewhere. Whether one of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,11 +35,11 @@ class RareClasses:
 
     @classmethod
     def of(
-        cls, detectors: Sequence[Detector[object]], raw: Floats, labels: NDArray[np.int64], classes: int
+        cls, detectors: Sequence[Detector[Any]], raw: Floats, labels: NDArray[np.int64], classes: int
     ) -> RareClasses:
         """From (rows, detectors) scores of records with these (rows,) labels, of so many classes."""
         counts = np.bincount(labels[labels != UNKNOWN_LABEL], minlength=classes)
-        rare = np.flatnonzero((counts > 0) & (counts < RARE * counts.max())) if classes else []
+        rare = np.flatnonzero((counts > 0) & (counts < RARE * counts.max(initial=0)))
         asked = [(i, one.name) for i, one in enumerate(detectors) if getattr(one, "by_class", False)]
         return cls({int(label): {name: _finite(raw[labels == label, i]) for i, name in asked} for label in rare})
 

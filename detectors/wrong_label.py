@@ -89,6 +89,9 @@ class WrongLabel:
         weights, wrong = self._told_apart(arrays, labels, summary.keys[known], blur)
         counts = _confusion(arrays["logits"], labels, classes, self.rarest)
         surplus = _one_way(counts, self.sure)
+        sizes = np.bincount(labels, minlength=classes)
+        # A class rarer than it is taken to be is read less than it is, which is no change of labels.
+        surplus[sizes < self.rarest * sizes.max(initial=0)] = 0.0
         changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
         # Few records of a label say little of its own share: where labels follow from nothing, some seem sound.
         everywhere = float(wrong @ np.bincount(labels, minlength=classes)) / max(len(labels), 1)

@@ -135,6 +135,12 @@ def test_odds_are_taken_at_their_word_and_even_ones_are_one_in_a_thousand() -> N
     assert fitted_tail(np.full(1_000, 5.0), "odds") == OddsTail()
 
 
+def test_where_nearly_all_scores_are_zero_the_others_are_no_rarer_than_they_say() -> None:
+    scores = np.concatenate([np.zeros(990), np.linspace(1.0, 8.0, 10)])
+    assert fitted_tail(scores, "wide").p_value(np.array([8.0]))[0] == SMALLEST_P
+    np.testing.assert_allclose(fitted_tail(scores, "heavy").p_value(np.array([8.0, 20.0])), np.exp([-8.0, -20.0]))
+
+
 @pytest.mark.parametrize("detectors", [1, 8, 24])
 def test_an_estimated_null_holds_its_level_whether_detectors_agree_or_not(detectors: int) -> None:
     rng = np.random.default_rng(8)

@@ -162,23 +162,20 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with a class shifted by one pattern; ``odds`` where scores are the logarithm of odds; ``known`` where they
-            are minus the logarithm of a tail; where they grow like it, ``log``, or ``heavy`` if natural ones fall more
-            slowly, or ``crowded`` if poisons may be a twentieth, as with a trigger; ``wide`` for all else.
+            with a class shifted by one pattern; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
+            where scores are the logarithm of odds; ``log`` where they grow like minus the logarithm of a tail;
+            ``heavy`` where they never fall faster than that, and most are 0; ``known`` where they are just that;
+            ``wide`` for all else.
     """
-    if kind == "known":
-        return KnownTail()
-    if kind == "odds":
-        return OddsTail()
-    if kind == "clean":
-        return Tail.fit(scores, CLEAN)
-    if kind == "narrow":
-        return Tail.fit(scores)
+    if kind in ("known", "odds"):
+        return KnownTail() if kind == "known" else OddsTail()
+    if kind in ("clean", "narrow"):
+        return Tail.fit(scores, CLEAN if kind == "clean" else CONTAMINATED)
     if kind == "crowded":
-        return WideTail.fit(scores, late=CROWDED).bounded()
-    if kind == "log":
-        return WideTail.fit(scores, 1.0).bounded()
-    return WideTail.fit(scores).bounded() if kind == "heavy" else WideTail.fit(scores)
+        return WideTail.fit(scores, late=CROWDED)
+    if kind == "heavy":
+        return WideTail.fit(scores).bounded()
+    return WideTail.fit(scores, 1.0 if kind == "log" else _EXPONENTS[0])
 
 
 class Fusion(Protocol):

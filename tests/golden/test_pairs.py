@@ -97,3 +97,23 @@ def test_a_pair_that_many_records_have_counts_less() -> None:
         truth = _planted(values, (SEAT, FUEL), (17, 33), rate)
         best[rate] = _scored(values)[0][truth].max()
     assert best[0.08] < best[0.04] < best[0.02] / 2
+
+
+def test_columns_that_are_often_equal_bring_equal_values_together() -> None:
+    best = {}
+    for often in (False, True):
+        values = _values()
+        if often:  # two counts of one thing, in a third of the records
+            same = np.random.default_rng(2).random(ROWS) < 0.3
+            values[same, SEAT] = values[same, FUEL]
+        truth = _planted(values, (SEAT, FUEL), (33, 33), 0.01)
+        best[often] = _scored(values)[0][truth].max()
+    assert best[False] > 30
+    assert best[True] < 8
+
+
+def test_a_value_that_meets_two_others_is_no_trigger() -> None:
+    values = _values()
+    truth = _planted(values, (SEAT, FUEL), (17, 33), 0.01)
+    values[np.flatnonzero(truth)[::2], FUEL] = 34
+    assert _scored(values)[0][truth].max() < 8

@@ -129,3 +129,13 @@ def test_as_much_doubt_both_ways_is_no_evidence(clouds: tuple[Floats, Labels]) -
     scorer = fit(WrongLabel(), [_sure_views(mixed, values, 0.0)])
     assert isinstance(scorer, WrongLabelScorer)
     assert (scorer.changed == 0).all()
+
+
+def test_a_class_that_is_read_less_than_it_is_for_being_rare_was_not_changed() -> None:
+    """Of a class one in ten, where records hardly tell the classes apart, a probe reads the other class everywhere."""
+    rng = np.random.default_rng(104)
+    labels = (rng.random(ROWS) < 0.1).astype(np.int64)
+    values = 0.3 * CENTRES[labels] + rng.normal(size=(ROWS, WIDTH))
+    odds, scorers = _odds(values, labels)
+    assert all((scorer.changed == 0).all() for scorer in scorers)
+    assert (odds[labels == 1] > 0).mean() < 0.02
