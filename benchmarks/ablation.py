@@ -207,7 +207,7 @@ def _weighed(fold: Fold, panel: Panel, others: NDArray[np.float64], labels: NDAr
 
     p = fold.p_values(panel.names, others, labels)
     agreement = WideTail.fit(consensus(p))
-    return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement), panel.priors))
+    return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement), panel.priors, panel.odds))
 
 
 def ablated(data: DataSet, entry: str, seed: int, kept: Path) -> Ablated:

@@ -1,7 +1,7 @@
 """Whether the rates that a contract promises hold: false quarantines and false discoveries, over many seeded runs.
 
     make bench-guarantees DATA=FOLDER
-    python -m benchmarks.guarantees [--short] [--runs 200] [--data DIR] [--record FILE] [--out docs]
+    python -m benchmarks.guarantees [--short] [--runs 200] [--setting NAME] [--attack NAME] [--data DIR] [--record FILE]
 
 A seed draws a trusted set, a batch and, where poison is planted, the poison. The panel is fitted and asked in memory,
 on draws small enough for hundreds of runs: the same code as `lazaretto scan`, without its reading and writing. One fit
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="100 to 199 while developing")
     parser.add_argument("--setting", action="append", help="only this one; may be repeated")
+    parser.add_argument("--attack", action="append", help="only batches with this planted, or clean; may be repeated")
     given = parser.parse_args()
     wanted = ["flights"] if given.short else given.setting
     done = recorded(given.record)
@@ -238,7 +239,7 @@ def measured(todo: list[Task], wanted: list[str] | None, given: argparse.Namespa
     with threadpool_limits(1):
         for task in todo:
             data = opened(task.setting.data) if wanted is None or task.setting.name in wanted else None
-            if data is None:
+            if data is None or (given.attack is not None and task.attack not in given.attack):
                 continue
             if all(key in done for key in task.keys):
                 runs += [done[key] for key in task.keys]

@@ -216,6 +216,8 @@ def _plot(trained: Sequence[Trained], path: Path) -> None:
             for row, mine in enumerate(cases)
             if (values := list(_values(mine, on, "success").values()))
         ]
+        if not means:
+            continue
         places, rows = [mean for mean, _ in means], [row for _, row in means]
         axes.plot(places, rows, mark, color=colour, alpha=0.8, label=label, markersize=8 if mark == "|" else 6)
     axes.set_yticks(range(len(cases)), [f"{mine[0].data}: {mine[0].title}" for mine in cases])

@@ -81,7 +81,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
         agreed = consensus(p[source])
         agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)
         batch = with_consensus(p[others & ~is_reference], agreement)
-        fusion = Excess.of(batch) if is_reference.any() else weigh(batch, panel.priors)
+        fusion = Excess.of(batch) if is_reference.any() else weigh(batch, panel.priors, panel.odds)
         folds.append(replace(fold, agreement=agreement, fusion=fusion))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:

@@ -201,6 +201,11 @@ class Panel:
         return (*(float(getattr(detector, "prior", 1.0)) for detector in self.detectors), 1.0)
 
     @property
+    def odds(self) -> tuple[bool, ...]:
+        """Whose p-values stand for odds; their consensus last, whose does not."""
+        return (*(getattr(detector, "tail", "wide") == "odds" for detector in self.detectors), False)
+
+    @property
     def null_kind(self) -> str:
         """``trusted`` or ``estimated``."""
         return "none" if self.folds[0].null is None else self.folds[0].null.kind

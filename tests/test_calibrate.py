@@ -127,6 +127,17 @@ def test_what_is_commoner_counts_for_more_until_something_is_seen() -> None:
     assert weigh(batch, (1.0, 10.0, 1.0, 1.0)).weights.argmax() == 2
 
 
+def test_what_a_detector_says_of_the_number_of_poisons_counts_though_it_can_point_at_none() -> None:
+    batch = np.random.default_rng(4).uniform(size=(5_000, 3))
+    batch[:, 1] = OddsTail().p_value(np.full(5_000, np.log(0.02)))  # one in fifty, and nobody knows which
+    assert (batch[:, 1] > 0.01).all()
+    without, counted = weigh(batch).weights, weigh(batch, odds=(False, True, False)).weights
+    assert without[1] == pytest.approx(1 / 3)
+    assert counted[1] == pytest.approx((0.02 / 1.02 + 3e-4) / (0.02 / 1.02 + 9e-4))
+    nothing = np.ones((5_000, 3))
+    np.testing.assert_allclose(weigh(nothing, odds=(False, True, False)).weights, 1 / 3)
+
+
 def test_odds_are_taken_at_their_word_and_even_ones_are_one_in_a_thousand() -> None:
     p = OddsTail().p_value(np.log([1e-6, 1e-3, 1.0, 10.0, 1e12]))
     np.testing.assert_allclose(p, [1.0, 1.0, 1e-3, 1e-4, SMALLEST_P])

@@ -272,8 +272,11 @@ _PRIOR = 3e-4
 other folds must not be ignored."""
 
 
-def weigh(batch: Floats, priors: Sequence[float] | None = None) -> Weights:
+def weigh(batch: Floats, priors: Sequence[float] | None = None, odds: Sequence[bool] | None = None) -> Weights:
     """Weights for `fuse` without a trusted set: a detector with more small p-values than chance has counts for more.
+
+    Of p-values that stand for odds (`OddsTail`) the probabilities add up to how many records the detector itself takes
+    for poison, most of which it may not be able to point at.
 
     The excess is measured on records of *other* folds than the ones to be judged, so the weights are part of the
     fitted state.
@@ -281,6 +284,7 @@ def weigh(batch: Floats, priors: Sequence[float] | None = None) -> Weights:
     Args:
         batch: (rows, detectors) p-values of records that may be poisoned.
         priors: (detectors,) how much more often each is taken to be right before anything is seen; 1 by default.
+        odds: (detectors,) whose p-values stand for odds; none by default.
     """
     prior = _PRIOR * np.ones(batch.shape[1]) * (1.0 if priors is None else np.asarray(priors, dtype=np.float64))
     excess = np.zeros(batch.shape[1])
@@ -288,6 +292,9 @@ def weigh(batch: Floats, priors: Sequence[float] | None = None) -> Weights:
         expected = _MISFIT * level
         noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
         excess = np.maximum(excess, (batch <= level).mean(axis=0) - expected - noise)
+    if odds is not None:
+        said = np.where(batch < 1.0, _ONE_IN / batch, 0.0)
+        excess = np.maximum(excess, np.where(odds, (said / (1.0 + said)).mean(axis=0), 0.0))
     return Weights((prior + excess) / (prior + excess).sum())
 
 
