@@ -33,10 +33,11 @@ from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.detection import RATE, recall_of
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
-from lazaretto.calibrate import WideTail, consensus, weigh
+from lazaretto.calibrate import consensus, weigh
 from lazaretto.detectors.table import DETECTORS, ONLY_BY_NAME
 from lazaretto.pipelines.digests import digests
 from lazaretto.records import DIGEST
+from lazaretto.tails import WideTail
 
 if TYPE_CHECKING:
     import argparse

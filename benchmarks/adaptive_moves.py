@@ -102,7 +102,7 @@ def moves_of(kind: str) -> dict[str, Variant]:
         for name, changes in MOVES.items()
         if str(changes.get("trigger", _ONLY[kind][0])) in _ONLY[kind]
     }
-    labels = {name: replace(KNOWN_LABELS, **changes) for name, changes in LABEL_MOVES.items()}  # type: ignore[arg-type]
+    labels = {name: replace(KNOWN_LABELS, **changes) for name, changes in LABEL_MOVES.items()}  # type: ignore[arg-type]  # the same
     return triggers | labels
 
 

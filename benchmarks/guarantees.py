@@ -1,7 +1,8 @@
 """Whether the rates that a contract promises hold: false quarantines and false discoveries, over many seeded runs.
 
     make bench-guarantees DATA=FOLDER
-    python -m benchmarks.guarantees [--short] [--runs 200] [--setting NAME] [--attack NAME] [--data DIR] [--record FILE]
+    python -m benchmarks.guarantees [--short] [--runs 200] [--setting NAME] [--attack NAME] [--data DIR]
+                                    [--record FILE] [--out docs]
 
 A seed draws a trusted set, a batch and, where poison is planted, the poison. The panel is fitted and asked in memory,
 on draws small enough for hundreds of runs: the same code as `lazaretto scan`, without its reading and writing. One fit
@@ -210,8 +211,11 @@ def main() -> None:
     parser = asked.parser(__doc__, "one run of the flights")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="100 to 199 while developing")
-    parser.add_argument("--setting", action="append", help="only this one; may be repeated")
-    parser.add_argument("--attack", action="append", help="only batches with this planted, or clean; may be repeated")
+    settings, attacks = [one.name for one in SETTINGS], {attack for one in SETTINGS for attack in one.attacks}
+    parser.add_argument("--setting", action="append", choices=settings, help="only this one; may be repeated")
+    parser.add_argument(
+        "--attack", action="append", choices=sorted(attacks), help="only batches with this planted; may be repeated"
+    )
     given = parser.parse_args()
     wanted = ["flights"] if given.short else given.setting
     done = recorded(given.record)

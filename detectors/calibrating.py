@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lazaretto.calibrate import (
-    CLEAN,
-    EstimatedNull,
-    Excess,
-    PerClassNull,
-    Tail,
-    TrustedNull,
-    WideTail,
-    consensus,
-    fitted_tail,
-    weigh,
-)
+from lazaretto.calibrate import EstimatedNull, Excess, PerClassNull, TrustedNull, consensus, weigh
 from lazaretto.detectors.drawn import FEWEST_SCORES
 from lazaretto.detectors.panel import DetectorsFailed, Panel, Scores, fold_of, with_consensus
 from lazaretto.detectors.rare_classes import RareClasses
+from lazaretto.tails import CLEAN, Tail, WideTail, fitted_tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import SMALLEST_P
 from lazaretto.detectors.counterfactual import asked_without
 from lazaretto.detectors.panel import complaint, fold_of
 from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.trigger import TriggerScorer
+from lazaretto.tails import SMALLEST_P
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from lazaretto.calibrate import SMALLEST_P, Fusion, HasTail, Null, PerClassNull, TrustedNull, consensus, fuse
+from lazaretto.calibrate import Fusion, Null, PerClassNull, TrustedNull, consensus, fuse
 from lazaretto.detector import UNKNOWN_LABEL, Detector, Scorer, Views
 from lazaretto.detectors.views.probe import Reading
 from lazaretto.detectors.views.sample import record_keys
 from lazaretto.records import DIGEST
+from lazaretto.tails import SMALLEST_P, HasTail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

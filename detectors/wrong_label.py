@@ -13,6 +13,7 @@ import numpy as np
 
 from lazaretto.detector import UNKNOWN_LABEL
 from lazaretto.detectors.label_noise import blur_of, nearness
+from lazaretto.detectors.rare_classes import RARE
 from lazaretto.detectors.rows import Rows
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class WrongLabel:
     doubted: float = 0.002
     sure: float = 3.0
     """Standard errors beyond which a direction's surplus counts."""
-    rarest: float = 0.25
+    rarest: float = RARE
     """Share of the largest class's records that every class is taken to have at least."""
     fewest: int = 30
     """Records swapped to a label that its own share is estimated from."""
@@ -94,7 +95,7 @@ class WrongLabel:
         surplus[sizes < self.rarest * sizes.max(initial=0)] = 0.0
         changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
         # Few records of a label say little of its own share: where labels follow from nothing, some seem sound.
-        everywhere = float(wrong @ np.bincount(labels, minlength=classes)) / max(len(labels), 1)
+        everywhere = float(wrong @ sizes) / max(len(labels), 1)
         trust = np.minimum(2.0 - wrong / self.believed, 3.0 - 2.0 * everywhere / self.believed)
         trust = np.clip(trust, self.doubted, 1.0)
         wrong = np.minimum(wrong, 2.0 * self.believed)

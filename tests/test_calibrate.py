@@ -8,21 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lazaretto.calibrate import (
-    CLEAN,
-    SMALLEST_P,
-    EstimatedNull,
-    Excess,
-    OddsTail,
-    PValueCounts,
-    Tail,
-    TrustedNull,
-    Weights,
-    consensus,
-    fitted_tail,
-    fuse,
-    weigh,
-)
+from lazaretto.calibrate import EstimatedNull, Excess, PValueCounts, TrustedNull, Weights, consensus, fuse, weigh
+from lazaretto.tails import CLEAN, SMALLEST_P, OddsTail, Tail, fitted_tail
 
 finite = st.floats(-1e6, 1e6)
 

@@ -88,7 +88,7 @@ def test_a_file_under_another_name_or_key_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_interrupted_leaves_nothing_readable(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stop"), SealedWriter(tmp_path / "x", KEY, "x") as out:  # noqa: PT012
+    with pytest.raises(ValueError, match="stop"), SealedWriter(tmp_path / "x", KEY, "x") as out:  # noqa: PT012  the body raises
         out.write(os.urandom(3 * CHUNK_BYTES))
         raise ValueError("stop")
     with pytest.raises(IntegrityViolated):

@@ -200,4 +200,4 @@ def test_building_a_suite_imports_neither_great_expectations_nor_pandas() -> Non
 def test_an_expectation_cannot_be_changed() -> None:
     item = with_expectation(type=MEAN, column="distance", min_value=3).expectations[-1]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        item.severity = "info"  # type: ignore[misc]
+        item.severity = "info"  # type: ignore[misc]  # frozen

@@ -92,7 +92,7 @@ class Detector(Protocol[S]):
     family: ClassVar[str]
     """hygiene, outlier, label, representation, gradient or trigger."""
     needs_label: ClassVar[bool]
-    # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.calibrate.fitted_tail` its scores get
+    # A detector may also say ``tail: ClassVar[str]``, the kind of `lazaretto.tails.fitted_tail` its scores get
     # where there is no trusted set; ``wide`` where it says nothing. And ``crossed: ClassVar[bool]``: it is fitted on
     # what the probe and the neighbours say of records they have not seen. And ``prior: ClassVar[float]``: how much more
     # common than others' what it looks for is taken to be, 1 where it says nothing. And ``by_class: ClassVar[bool]``:

@@ -71,7 +71,7 @@ def test_names_in_the_table_are_the_detectors_own() -> None:
 def test_an_id_tells_every_parameter() -> None:
     detector = DETECTORS["whitened"]()
     assert "rank=16" in detector_id(detector)
-    assert detector_id(dataclasses.replace(detector, rank=8)) != detector_id(detector)  # type: ignore[type-var]
+    assert detector_id(dataclasses.replace(detector, rank=8)) != detector_id(detector)  # type: ignore[type-var]  # all are dataclasses
 
 
 def test_a_misspelt_detector_is_named_with_the_nearest() -> None:
