@@ -119,10 +119,11 @@ DATA_SETS: dict[str, Callable[[Path | None], DataSet]] = {
 }
 
 
-def strangers(side: int) -> NDArray[np.uint8]:
-    """(rows, side, side) grey drawings from sample_data/, images of another world."""
-    drawings = pl.read_parquet(SAMPLES / "openclipart" / "drawings.parquet")["image"]
-    return np.stack([decode_grey(image, side) for image in drawings])
+def strangers(data: str, side: int) -> NDArray[np.uint8]:
+    """(rows, side, side) grey images from sample_data/ of another world: clothes to drawings, drawings to all else."""
+    file = ("fashion", "incoming.parquet") if data == "openclipart" else ("openclipart", "drawings.parquet")
+    images = pl.read_parquet(SAMPLES.joinpath(*file))["image"]
+    return np.stack([decode_grey(image, side) for image in images])
 
 
 def _samples(name: str) -> pl.DataFrame:

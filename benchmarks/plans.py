@@ -68,7 +68,8 @@ class Plan:
         """From an entry of `PLANS`."""
         name, _, rate = text.partition(" ")
         if name == "foreign":
-            attack = foreign_images(strangers(Ground.of(data.pool.head(50), data.contract).images().shape[1]))
+            side = Ground.of(data.pool.head(50), data.contract).images().shape[1]
+            attack = foreign_images(strangers(data.name, side))
         else:
             attack = ATTACKS[name]
         return cls(attack, float(rate) if rate else attack.rate)
