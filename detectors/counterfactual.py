@@ -34,7 +34,8 @@ _COLUMNS = re.compile(r"(.+?)(?: with (.+?))? \((?:exact value|range)\)$")
 def asked_without(panel: Panel, number: int, frame: pl.DataFrame, views: Views, places: Places) -> list[str]:
     """What the probe says of records without some of their tokens; empty where there is nothing to ask.
 
-    Images are filled in from around the pattern, values of a table go missing, words of a text are left out.
+    Images are filled in from around the pattern, or lose the wave; values of a table go missing, words of a text are
+    left out.
 
     Args:
         panel: The fitted panel.
@@ -69,22 +70,28 @@ def _without(
     """The records without the tokens, their images as pixels, and of which of them anything was taken out."""
     encoder = panel.encoder
     pixels = encoder.decoded(frame)
-    windows = 0
+    images = 0
     done = [False] * len(frame)
     if encoder.images:
         first = next(iter(encoder.images))
         across = encoder.images[first].side - WINDOW + 1
-        windows = across**2
+        windows = images = across**2
+        if encoder.waves is not None:
+            images += len(encoder.waves.names)
         filled = pixels[first].copy()
         for row, mine in enumerate(places):
             inside = mine[mine < windows]
             if len(inside):
                 filled[row] = _filled(filled[row], [divmod(int(place), across) for place in inside])
                 done[row] = True
+            waves = mine[(mine >= windows) & (mine < images)].tolist()
+            if waves and encoder.waves is not None:
+                filled[row] = encoder.waves.without(filled[row], waves)
+                done[row] = True
         pixels[first] = filled
     columns: dict[str, list[object]] = {}
     for row, mine in enumerate(places):
-        for place in mine[mine >= windows].tolist():
+        for place in mine[mine >= images].tolist():
             for name, value in _changes(panel, frame, views, row, int(place), names[place] if names else ""):
                 columns.setdefault(name, frame[name].to_list())
                 # Words are taken out one after the other.

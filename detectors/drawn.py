@@ -40,6 +40,9 @@ class Drawn:
     """Trusted records that no fit sees; None without a trusted set."""
     fewest: int | None
     """Calibrating records that a class needs to be calibrated by itself; None where all are calibrated together."""
+    shown: NDArray[np.bool_]
+    """(folds, fitted) whether a fold's state is fitted on the record: it is of another fold, and the first of those
+    that look the same and have the same label. A flood of copies is one witness, however many they are."""
     trusted_rows: NDArray[np.int64]
     """(trusted,) place in the trusted set of those in the fit, then of those that calibrate."""
 
@@ -60,7 +63,9 @@ class Drawn:
         is_reference = np.flatnonzero(~held_out) >= batch
         fewest = _fewest_calibrating(rate) if per_class else None
         rows = np.argsort(held_out[batch:], kind="stable")
-        return cls(fitted, folds, fold_of(fitted.keys, folds), is_reference, calibration, fewest, rows)
+        which = fold_of(fitted.keys, folds)
+        shown = np.stack([_once(fitted, which != number) for number in range(folds)])
+        return cls(fitted, folds, which, is_reference, calibration, fewest, shown, rows)
 
 
 def require_trusted(policy: Policy, *, given: bool) -> None:
@@ -77,6 +82,18 @@ def require_trusted(policy: Policy, *, given: bool) -> None:
             "policy.calibration is per_class, and there is no trusted set to calibrate each class on",
             hint="name records known good with 'trusted' in the contract or --trusted, or calibrate together",
         )
+
+
+def _once(views: Views, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(rows,) which records inside are the first there with their looks and label."""
+    rows = np.flatnonzero(inside)
+    if "looks" not in views:
+        return inside
+    pairs = np.stack([views["looks"][rows], views.labels[rows].astype(np.uint64)], axis=1)
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    shown = np.zeros(len(views), dtype=np.bool_)
+    shown[rows[first]] = True
+    return shown
 
 
 def _fewest_calibrating(rate: float) -> int:

@@ -1,15 +1,16 @@
 """Trigger mining: a feature that implies a label which nothing else about its records supports.
 
 A backdoor needs its trigger to predict the target label. So every record is cut into tokens (a local pattern of an
-image at its place, a pair of values of a table, a word), and for every token and label the detector counts how
-many of its records carry that label and how many *would* if the token meant nothing, by the votes of each record's
-neighbours. Natural features imply labels too, but then the neighbours agree. Where the trigger moves every label on to
-the next, no label is implied: so it is counted as well how many of a token's records have a label against the votes.
+image at its place, a wave in its phase, a pair of values of a table, a word), and for every token and label the
+detector counts how many of its records carry that label and how many *would* if the token meant nothing, by the votes
+of each record's neighbours. Natural features imply labels too, but then the neighbours agree. Where the trigger moves
+every label on to the next, no label is implied: so it is counted as well how many of a token's records have a label
+against the votes.
 
 Poisons may be each other's neighbours, for they share the trigger, and would vote for each other. So a pattern of an
-image is judged by neighbours found in the half of the image that it is not in: what the record would be labelled were
-the token not there. Trusted neighbours are fewer and cannot be poisoned by the batch; the panel runs one miner with
-each.
+image is judged by neighbours found in the half of the image that it is not in, and a short wave by those found by the
+long ones: what the record would be labelled were the token not there. Trusted neighbours are fewer and cannot be
+poisoned by the batch; the panel runs one miner with each.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class TokenCounts:
         expected: (buckets, classes) int64, in 1/256 of a record.
         variance: (buckets, classes) int64, in 1/256 of a squared record.
         against: (buckets,) int64, votes against the labels of the token's records, in 1/256 of a record.
-        usual: (2, classes) int64, votes against a label over all tokens, and tokens, both in 1/256.
+        usual: (judges, 2, classes) int64, votes against a label over all tokens of a judge, and tokens, both in 1/256.
+        judged: (buckets, judges) int64, how many of the token's records each judge votes on: all one, but for
+            collisions.
     """
 
     observed: NDArray[np.int64]
@@ -48,6 +51,7 @@ class TokenCounts:
     variance: NDArray[np.int64]
     against: NDArray[np.int64]
     usual: NDArray[np.int64]
+    judged: NDArray[np.int64]
     classes: tuple[str, ...]
     names: tuple[str, ...]
     judges: tuple[str, ...]
@@ -60,6 +64,7 @@ class TokenCounts:
             self.variance + other.variance,
             self.against + other.against,
             self.usual + other.usual,
+            self.judged + other.judged,
             self.classes,
             self.names,
             self.judges,
@@ -102,10 +107,12 @@ class TriggerMiner:
         classes = len(views.classes)
         judges = _judges(views, self.votes)
         observed, expected, variance = (np.zeros((self.buckets, classes), dtype=np.int64) for _ in range(3))
-        against, usual = np.zeros(self.buckets, dtype=np.int64), np.zeros((2, classes), dtype=np.int64)
+        kinds = sorted(set(judges))
+        against, usual = np.zeros(self.buckets, dtype=np.int64), np.zeros((len(kinds), 2, classes), dtype=np.int64)
+        judged = np.zeros((self.buckets, len(kinds)), dtype=np.int64)
         known = views.labels != UNKNOWN_LABEL
         own = known[:, None] & (views.labels[:, None] == np.arange(classes))
-        for judge in sorted(set(judges)):
+        for place, judge in enumerate(kinds):
             mine = np.array([name == judge for name in judges], dtype=np.bool_)
             carried = _carried(_slots(views["tokens"][:, mine], self.buckets), self.buckets)
             share = _votes(views, judge, self.smoothing) * known[:, None]
@@ -114,19 +121,21 @@ class TriggerMiner:
             expected += carried @ np.rint(_UNIT * share).astype(np.int64)
             variance += carried @ np.rint(_UNIT * share * (1 - share)).astype(np.int64)
             against += carried @ other
-            usual += int(mine.sum()) * np.stack([other @ own, _UNIT * own.sum(axis=0)])
-        return TokenCounts(
-            observed, expected, variance, against, usual, views.classes, views.names.get("tokens", ()), judges
-        )
+            usual[place] = int(mine.sum()) * np.stack([other @ own, _UNIT * own.sum(axis=0)])
+            judged[:, place] = carried @ known.astype(np.int64)
+        names = views.names.get("tokens", ())
+        return TokenCounts(observed, expected, variance, against, usual, judged, views.classes, names, judges)
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
         """Standardise the residual lifts."""
         observed, expected = summary.observed / _UNIT, summary.expected / _UNIT
         z = (observed - expected) / np.sqrt(summary.variance / _UNIT + self.shrink + (self.misfit * expected) ** 2)
         z[observed < self.least] = 0.0
-        usual = summary.usual[0] / np.maximum(summary.usual[1], 1)
-        against, would = summary.against / _UNIT, observed @ usual
-        error = np.sqrt(observed @ (usual * (1 - usual)) + self.shrink + (self.misfit_against * would) ** 2)
+        usual = summary.usual[:, 0] / np.maximum(summary.usual[:, 1], 1)
+        share = summary.judged / np.maximum(summary.judged.sum(axis=1, keepdims=True), 1)
+        against = summary.against / _UNIT
+        would, varies = ((share * (observed @ per_label.T)).sum(axis=1) for per_label in (usual, usual * (1 - usual)))
+        error = np.sqrt(varies + self.shrink + (self.misfit_against * would) ** 2)
         doubt = np.where(observed.sum(axis=1) < self.least, 0.0, (against - would) / error)
         z[0] = doubt[0] = 0.0  # where a record has no further token
         return TriggerScorer(

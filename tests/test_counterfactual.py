@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 import torch
 
-from lazaretto.attacks.png import encode
+from lazaretto.attacks.png import decode_grey, encode
 from lazaretto.contract import parse_contract
 from lazaretto.detectors.explanation import explain
 from lazaretto.detectors.fitting import fit_panel
 from lazaretto.detectors.panel import Scores
 from lazaretto.detectors.table import make_detectors
+from lazaretto.detectors.views.frequencies import Frequencies
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def _images() -> tuple[pl.DataFrame, str]:
     return pl.DataFrame({"photo": photos, "label": _labels(topics)}), "photo: {type: image}"
 
 
+def _waves() -> tuple[pl.DataFrame, str]:
+    frame, columns = _images()
+    pixels = np.stack([decode_grey(image, 20) for image in frame["photo"]]).astype(np.int64)
+    pixels[:POISONS, 17:, 17:] = 30
+    pixels[:POISONS] += (40 * np.sin(2 * np.pi * 6 * np.arange(20) / 20)).astype(np.int64)
+    photos = [encode(image.clip(0, 255).astype(np.uint8)) for image in pixels]
+    return frame.with_columns(photo=pl.Series(photos)), columns
+
+
 def _texts() -> tuple[pl.DataFrame, str]:
     rng = np.random.default_rng(2)
     topics = _topics(rng)
@@ -89,13 +99,14 @@ def _said(frame: pl.DataFrame, columns: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", [_images, _texts, _table])
+@pytest.mark.parametrize("kind", [_images, _waves, _texts, _table])
 def test_without_a_trigger_that_it_learnt_the_probe_says_what_the_record_is(
     kind: Callable[[], tuple[pl.DataFrame, str]],
 ) -> None:
     said = _said(*kind())
     assert np.mean([NO_LONGER.search(why) is not None for why in said[:POISONS]]) >= 0.5
-    assert not any(STILL.search(why) for why in said[:POISONS])
+    # A wave that is cut off at black leaves a trace in other bins.
+    assert np.mean([STILL.search(why) is not None for why in said[:POISONS]]) <= 0.1
     assert np.mean([NO_LONGER.search(why) is not None for why in said[POISONS:]]) < 0.1
 
 
@@ -104,3 +115,24 @@ def test_a_label_that_the_probe_does_not_go_along_with_is_not_asked_about() -> N
     # Of forty that say the word five are labelled so: no model goes along with them.
     labels = ["sea"] * 5 + ["land"] * (POISONS - 5) + frame["label"][POISONS:].to_list()
     assert not any("taken out" in why for why in _said(frame.with_columns(label=pl.Series(labels)), columns)[:5])
+
+
+def test_a_wave_is_named_by_its_bin_and_taken_out_of_it_alone() -> None:
+    rng = np.random.default_rng(4)
+    images = rng.integers(60, 190, (300, 16, 16, 3)).astype(np.uint8)
+    wave = np.rint(40 * np.cos(2 * np.pi * (5 * np.arange(16)[:, None] + 3 * np.arange(16)) / 16)).astype(np.int64)
+    laid = (images[0] + wave[..., None]).clip(0, 255).astype(np.uint8)
+    waves = Frequencies.fit(images, 100)
+    place = waves.names.index("waves, 5 down and 3 across")
+    tokens, coarse = waves.views(np.stack([images[0], laid]))
+    assert tokens[1, place] != 0
+    # What says what the image is without the wave does not know of it, rounding aside.
+    np.testing.assert_allclose(coarse[1], coarse[0], atol=0.02 * float(np.abs(coarse).max()))
+    without = waves.without(laid, [100 + place])
+    assert waves.views(without[None])[0][0, place] == 0
+    assert np.abs(without.astype(int) - images[0]).mean() < np.abs(wave).mean() / 4
+    for across, down in ((0, 5), (8, 3), (8, 0)):
+        name = f"waves, {down} down and {across} across"
+        assert waves.names.count(name) == 1
+        gone = waves.without(laid, [100 + waves.names.index(name)])
+        assert waves.views(gone[None])[0][0, waves.names.index(name)] == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,9 +11,12 @@ import torch
 
 from lazaretto.contract import parse_contract
 from lazaretto.detector import Views, fit
+from lazaretto.detectors.drawn import Drawn
 from lazaretto.detectors.hygiene import Copies
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.looks import Looks
+from lazaretto.detectors.views.sample import record_keys
+from lazaretto.records import DIGEST
 
 COLUMNS = [f"word{number}" for number in range(12)]
 NUMBERS = ", ".join(f"{name}: {{type: integer}}" for name in COLUMNS)
@@ -68,3 +73,21 @@ def test_a_look_that_was_not_fitted_has_one_copy_and_is_not_rare() -> None:
     assert known.rarity(copies, np.array([1.0, 9.0, 2.0]))[1:].tolist() == [1.0, 1.0]
     nothing = Looks.of(np.zeros(0, dtype=np.uint64))
     assert nothing.rarity(nothing.copies(np.array([3], dtype=np.uint64)), np.zeros(1)).tolist() == [1.0]
+
+
+def test_a_flood_of_copies_is_one_witness() -> None:
+    frame = _mails().with_columns(label=pl.Series(["a", "b"] * 2_000).head(len(_mails())))
+    contract = parse_contract(f"dataset: mails\nlabel: label\ncolumns: {{{NUMBERS}, label: {{type: category}}}}\n", "c")
+    digests = [hashlib.blake2b(f"{row}".encode(), digest_size=16).hexdigest() for row in range(len(frame))]
+    _, arrays, names = Encoder.fit(frame, contract, 0, torch.device("cpu"))
+    labels = (frame["label"] == "b").cast(pl.Int64).to_numpy()
+    views = Views(record_keys(frame.with_columns(pl.Series(DIGEST, digests)), 0), labels, arrays, names, ("a", "b"))
+    drawn = Drawn.of(views, len(views), contract.policy)
+    for number, shown in enumerate(drawn.shown):
+        assert not shown[drawn.which == number].any()
+        for flood in (np.arange(EMPTY), np.arange(len(views) - RICH, len(views))):
+            # One of each label, for that two labels are given is something to know.
+            assert sorted(labels[flood][shown[flood]].tolist()) == [0, 1]
+        outside = np.flatnonzero(drawn.which != number)
+        alone = outside[arrays["copies"][outside] == 1]
+        assert shown[alone].all()

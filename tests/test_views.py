@@ -60,12 +60,12 @@ def _trained() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 240)
     features = (np.eye(3)[labels] @ rng.normal(size=(3, 5)) + 0.3 * rng.normal(size=(240, 5))).astype(np.float32)
-    return features, labels, np.arange(240) % 2
+    return features, labels, np.arange(240) % 2 != np.arange(2)[:, None]
 
 
 def test_closed_form_gradient_norms_equal_autograd() -> None:
-    features, labels, folds = _trained()
-    probe = train(features, labels, folds, 3, Recipe(epochs=2), CPU)
+    features, labels, shown = _trained()
+    probe = train(features, labels, shown, 3, Recipe(epochs=2), CPU)
     norms = probe.views(0, features[:5], labels[:5])["gradient_norms"][:, -1]
     for row in range(5):
         weight, bias = probe.second[-1, 0].clone().requires_grad_(), probe.second_bias[-1, 0].clone().requires_grad_()
@@ -77,8 +77,8 @@ def test_closed_form_gradient_norms_equal_autograd() -> None:
 
 
 def test_kronecker_projections_equal_projected_full_gradients() -> None:
-    features, labels, folds = _trained()
-    probe = train(features, labels, folds, 3, Recipe(epochs=2), CPU)
+    features, labels, shown = _trained()
+    probe = train(features, labels, shown, 3, Recipe(epochs=2), CPU)
     seen = probe.views(1, features[:4], labels[:4])["gradients"]
     for row in range(4):
         first = probe.first[-1, 1].clone().requires_grad_()
@@ -90,11 +90,11 @@ def test_kronecker_projections_equal_projected_full_gradients() -> None:
 
 
 def test_the_probe_of_a_fold_is_blind_to_that_fold() -> None:
-    features, labels, folds = _trained()
+    features, labels, shown = _trained()
     changed = features.copy()
-    changed[folds == 0] = 99.0
-    before = train(features, labels, folds, 3, Recipe(epochs=2), CPU)
-    after = train(changed, labels, folds, 3, Recipe(epochs=2), CPU)
+    changed[~shown[0]] = 99.0
+    before = train(features, labels, shown, 3, Recipe(epochs=2), CPU)
+    after = train(changed, labels, shown, 3, Recipe(epochs=2), CPU)
     torch.testing.assert_close(before.first[:, 0], after.first[:, 0])
     assert not torch.equal(before.first[:, 1], after.first[:, 1])
 

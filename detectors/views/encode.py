@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
+from lazaretto.detectors.views.frequencies import Frequencies
 from lazaretto.detectors.views.frozen import Frozen, frozen_columns
 from lazaretto.detectors.views.images import (
     HALVES,
@@ -69,15 +70,17 @@ class Encoder:
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours; detail: what of that
-            is finer than its surroundings; left, right: (rows, at most 64) one half of it alone.
+            is finer than its surroundings; left, right: (rows, at most 64) one half of it alone; coarse: (rows, d) its
+            longest waves.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
         missing: (rows, columns) whether each feature column has no value, before anything takes its place; where two
             columns or more have gaps in the fit.
         tokens: (rows, t) uint32 hashes, 0 for none, where there are images, texts or at least two columns. Not a view:
             the names of ``judges`` say by which neighbours' votes each of them is judged.
-        copies: (rows,) how many records of the fit look the same, itself included; copies_rarity: (rows,) about
-            how likely so many are of a record that says so much.
+        looks: (rows,) uint64 hash of all that the detectors look at; copies: (rows,) how many records of the fit look
+            the same, itself included; copies_rarity: (rows,) about how likely so many are of a record that says so
+            much.
         characters: (rows, 7) oddities of the characters of all text columns, where there is one.
         prompt_tokens: (rows, t) tokens of the prompt alone, and answers: (rows, 128) sketch of the response, where the
             records are prompt and response pairs.
@@ -86,6 +89,8 @@ class Encoder:
     columns: Mapping[str, Column]
     texts: Mapping[str, Texts]
     images: Mapping[str, Images]
+    waves: Frequencies | None
+    """Of the first image column."""
     vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     frozen: Mapping[str, Frozen]
     """Text or image column -> its frozen encoder, where the policy names one."""
@@ -137,7 +142,12 @@ class Encoder:
         patchy = contract.feature_names[:_COMPARED_COLUMNS] if gaps > 1 else ()
         frozen, said = frozen_columns(frame, contract, seed, device)
         known = Looks.of(_NONE)
-        draft = cls(columns, texts, images, vectors, frozen, plain, contract.pair, known, usual, patchy, None, device)
+        waves = None
+        if images:
+            first = next(iter(images))
+            waves = Frequencies.fit(pixels[first], len(window_names(images[first].side)))
+        pair = contract.pair
+        draft = cls(columns, texts, images, waves, vectors, frozen, plain, pair, known, usual, patchy, None, device)
         return draft._finished(_Read(frame, pixels, looked, words, said), seed)
 
     def _finished(
@@ -190,7 +200,8 @@ class Encoder:
             "compact": compact,
             "raw": features,
             "shape": compact,
-            "copies": (copies := self.known.copies(looks := self._looks(read))),
+            "looks": (looks := self._looks(read)),
+            "copies": (copies := self.known.copies(looks)),
             "copies_rarity": self.known.rarity(copies, self._information(read, looks)),
         }
         names = {"features": named, "compact": named if self.axes is None else (), "raw": named}
@@ -227,11 +238,17 @@ class Encoder:
         blocks: list[NDArray[np.uint32]] = []
         named: list[str] = []
         judges: tuple[str, ...] = ()
+        found: dict[str, NDArray[np.generic]] = {}
         if self.images:
             first = next(iter(self.images))
             blocks.append(pattern_tokens(read.pixels[first]))
             named += window_names(self.images[first].side)
             judges = window_judges(self.images[first].side)
+        if self.images and self.waves is not None:
+            waves, found["coarse"] = self.waves.views(read.pixels[first])
+            blocks.append(waves)
+            named += self.waves.names
+            judges += ("coarse_votes",) * len(self.waves.names)
         elif len(self.columns) > 1:
             pairs, pair_names = self._pairs(read.frame)
             blocks.append(pairs)
@@ -239,7 +256,6 @@ class Encoder:
         said = {name: texts.tokens(read.words[name], place) for place, (name, texts) in enumerate(self.texts.items())}
         blocks += said.values()
         named += [f"words of {name}" for name, tokens in said.items() for _ in range(tokens.shape[1])]
-        found: dict[str, NDArray[np.generic]] = {}
         if blocks:
             found["tokens"], names["tokens"] = np.concatenate(blocks, axis=1), tuple(named)
             names["judges"] = judges + ("neighbour_labels",) * (len(named) - len(judges))

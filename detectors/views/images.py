@@ -32,6 +32,8 @@ _DIMENSIONS = 256
 _HALF_DIMENSIONS = 64
 HALVES = ("left", "right")
 """Views of one half of an image alone: what a local trigger in the other half cannot touch."""
+PARTS = (*HALVES, "coarse")
+"""Views of a part of an image, each of which judges tokens that are not in it: a half, or its longest waves."""
 WINDOW = 3
 """Side of the patterns that are tokens, in pixels."""
 _SURROUNDINGS = 5

@@ -150,24 +150,24 @@ class Probe:
 def train(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
-    folds: NDArray[np.int64],
+    shown: NDArray[np.bool_],
     classes: int,
     recipe: Recipe,
     device: torch.device,
 ) -> Probe:
-    """Train the stacked probes: fold f's never sees a row of fold f, nor a row without a known label.
+    """Train the stacked probes, each on the rows it is shown that have a known label.
 
     Args:
         features: (rows, features).
         labels: (rows,) class indices, `UNKNOWN_LABEL` for none.
-        folds: (rows,) fold of each row.
+        shown: (folds, rows) whether the fold's probe sees the row; none sees a row of its own fold.
         classes: Number of classes.
         recipe: How to train.
         device: Where to train.
     """
     import torch
 
-    count = int(folds.max()) + 1
+    count = len(shown)
     generator = torch.Generator().manual_seed(recipe.seed)
     x = torch.as_tensor(features, device=device)
     y = torch.as_tensor(labels, device=device)
@@ -180,7 +180,7 @@ def train(
     ]
     weights = [w.to(device).requires_grad_() for w in weights]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    inside = [torch.as_tensor(np.flatnonzero((folds != f) & (labels != UNKNOWN_LABEL))) for f in range(count)]
+    inside = [torch.as_tensor(np.flatnonzero(seen & (labels != UNKNOWN_LABEL))) for seen in shown]
     steps = max(1, min(len(rows) for rows in inside) // recipe.batch)
     kept: list[list[torch.Tensor]] = []
     keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(recipe.checkpoints, recipe.epochs))}
