@@ -5,9 +5,9 @@
 
 The batches are those of `benchmarks.detection`, judged in memory without a trusted set.
 
-- Each family out: the panel that would be fitted without the family's detectors, on the same batch. Detectors do not
-  see each other, and neither views, probe, neighbours nor tails depend on which of them there are: only their consensus
-  and their weights are computed anew. A test holds this equal to fitting again.
+- Each family out: the panel that would be fitted without the family's detectors, on the same batch. Neither views,
+  probe nor neighbours depend on which detectors there are: their consensus and their weights are computed anew, and
+  detectors that go by what the others say are fitted anew. A test holds this equal to fitting again.
 - All by name: the panel with the detectors too that run only where a contract names them.
 - A rare class: of the poisoned batch, clean records of one class are left out until the largest class has so many times
   more; the poisons stay as they are. Once it is the class that most poisons are labelled, once the one they were.
@@ -33,11 +33,9 @@ from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.detection import RATE, recall_of
 from benchmarks.machine import machine
 from benchmarks.plans import PLANS, Case, Plan, Unplantable, case
-from lazaretto.calibrate import consensus, weigh
 from lazaretto.detectors.table import DETECTORS, ONLY_BY_NAME
 from lazaretto.pipelines.digests import digests
 from lazaretto.records import DIGEST
-from lazaretto.tails import WideTail
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +44,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lazaretto.contract import Contract
-    from lazaretto.detectors.panel import Fold, Panel
+    from lazaretto.detector import Views
+    from lazaretto.detectors.drawn import Drawn
+    from lazaretto.detectors.panel import Panel
 
 FAMILIES = ("hygiene", "outlier", "label", "representation", "gradient", "trigger")
 RATIOS = (10, 100)
@@ -173,42 +173,63 @@ def fitted(
     return fit_panel(frame, None, contract, detectors, seed, torch.device("cpu")), frame
 
 
-def without(
-    panel: Panel, frame: pl.DataFrame, raw: NDArray[np.float64], left_out: Collection[str]
-) -> NDArray[np.float64]:
-    """(rows,) suspicions of the records by the panel that would be fitted to them without some detectors.
+@dataclass(frozen=True)
+class Refit:
+    """A panel that was fitted to some records without a trusted set, to be had again without some of its detectors.
 
-    Args:
-        panel: Fitted to the records, without a trusted set.
-        frame: All records that it was fitted to, and no others.
-        raw: (rows, detectors) its scores of them, each by the fold it is not in.
-        left_out: Detectors' names; they may not be all.
+    Attributes:
+        panel: The panel.
+        views: Those that no fold changes, of all records that it was fitted to.
+        drawn: Which record is of which fold.
+        seen: By fold what its probe sees in them; empty where there is none.
     """
-    from lazaretto.detectors.panel import fold_of
 
-    kept = [place for place, name in enumerate(panel.names) if name not in left_out]
-    views, scores = panel.views(frame), raw[:, kept]
-    which = fold_of(views.keys, len(panel.folds))
-    smaller = replace(panel, detectors=tuple(panel.detectors[place] for place in kept))
-    folds = tuple(
-        _weighed(fold, smaller, scores[which != number], views.labels[which != number])
-        for number, fold in enumerate(panel.folds)
-    )
-    smaller = replace(smaller, folds=folds)
-    suspicion = np.empty(len(frame))
-    for number in range(len(folds)):
-        rows = np.flatnonzero(which == number)
-        suspicion[rows] = smaller.fused(number, scores[rows], views.take(rows)).suspicion
-    return suspicion
+    panel: Panel
+    views: Views
+    drawn: Drawn
+    seen: tuple[NDArray[np.float32], ...]
 
+    @classmethod
+    def of(cls, panel: Panel, frame: pl.DataFrame, contract: Contract) -> Refit:
+        """From the panel and all records that it was fitted to, and no others."""
+        from lazaretto.detectors.drawn import Drawn
 
-def _weighed(fold: Fold, panel: Panel, others: NDArray[np.float64], labels: NDArray[np.int64]) -> Fold:
-    """The fold with the consensus and the weights of the panel, from the other folds' scores and (rows,) labels."""
-    from lazaretto.detectors.panel import with_consensus
+        views = panel.views(frame)
+        seen = []
+        if panel.probe is not None:
+            asked = views["features"], views.labels
+            seen = [panel.probe.views(number, *asked)["hidden"] for number in range(len(panel.folds))]
+        return cls(panel, views, Drawn.of(views, len(frame), contract.policy), tuple(seen))
 
-    p = fold.p_values(panel.names, others, labels)
-    agreement = WideTail.fit(consensus(p))
-    return replace(fold, agreement=agreement, fusion=weigh(with_consensus(p, agreement), panel.priors, panel.odds))
+    def without(self, raw: NDArray[np.float64], left_out: Collection[str]) -> NDArray[np.float64]:
+        """(rows,) suspicions of the records by the panel that would be fitted to them without some detectors.
+
+        Args:
+            raw: (rows, detectors) the panel's scores of them, each by the fold it is not in.
+            left_out: Detectors' names; they may not be all.
+        """
+        from lazaretto.detectors.calibrating import calibrated_by_able
+        from lazaretto.detectors.listening import with_listener
+
+        kept = [one for one in self.panel.detectors if one.name not in left_out]
+        listeners = [one for one in kept if getattr(one, "listens", False)]
+        others = tuple(one for one in kept if one not in listeners)
+        scores = raw[:, [self.panel.names.index(one.name) for one in others]]
+        panel = replace(self.panel, detectors=others, crossed=None)
+        own = self.drawn.which == np.arange(self.drawn.folds)[:, None]
+        for one in listeners:
+            outside, judged = self._seen(self.drawn.shown), self._seen(own)
+            panel, scores = with_listener(panel, scores, self.drawn, one, outside, judged)
+        panel = calibrated_by_able(panel, scores, self.drawn)
+        suspicion = np.empty(len(self.views))
+        for number, mine in enumerate(own):
+            suspicion[mine] = panel.fused(number, scores[mine], self.views.take(mine)).suspicion
+        return suspicion
+
+    def _seen(self, inside: NDArray[np.bool_]) -> list[Views]:
+        """By fold what its probe sees of the records that are (folds, rows) inside."""
+        whole = [replace(self.views, arrays={"hidden": seen}) for seen in self.seen]
+        return [views.take(mine) for views, mine in zip(whole, inside, strict=True)]
 
 
 def ablated(data: DataSet, entry: str, seed: int, kept: Path) -> Ablated:
@@ -220,11 +241,11 @@ def ablated(data: DataSet, entry: str, seed: int, kept: Path) -> Ablated:
         every = {"policy": contract.policy.model_copy(update={"detectors": tuple(DETECTORS)})}
         contract = contract.model_copy(update=every)
     panel, frame = fitted(found.batch, contract, seed)
-    scores = panel.score(frame)
+    scores, again = panel.score(frame), Refit.of(panel, frame, contract)
     extra = set(ONLY_BY_NAME) & set(panel.names) if by_default else set()
 
     def recall(left_out: set[str]) -> float:
-        return recall_of(without(panel, frame, scores.raw, left_out | extra), found)
+        return recall_of(again.without(scores.raw, left_out | extra), found)
 
     less = {}
     for family in FAMILIES:

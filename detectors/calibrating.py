@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lazaretto.calibrate import EstimatedNull, Excess, PerClassNull, TrustedNull, consensus, weigh
+from lazaretto.detectors.class_scale import ClassScale
 from lazaretto.detectors.drawn import FEWEST_SCORES
-from lazaretto.detectors.panel import DetectorsFailed, Panel, Scores, fold_of, with_consensus
+from lazaretto.detectors.panel import DetectorsFailed, Fold, Panel, Scores, fold_of, with_consensus
 from lazaretto.detectors.rare_classes import RareClasses
 from lazaretto.tails import CLEAN, Tail, WideTail, fitted_tail
 
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 def calibrated_by_able(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Panel:
     """The panel calibrated without the detectors that failed or fail now; uncalibrated if that leaves none."""
     names = panel.names
-    sources = [drawn.which != number for number in range(drawn.folds)]
-    if drawn.is_reference.any():
-        sources = [drawn.is_reference]
-    failed = {**_silent(crossed, names, sources), **panel.failed}
+    failed = {**_silent(crossed, names, _sources(drawn)), **panel.failed}
     while True:
         able = tuple(detector for detector in panel.detectors if detector.name not in failed)
         panel = replace(panel, detectors=able, failed=failed)
@@ -39,6 +37,34 @@ def calibrated_by_able(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn)
             return _calibrated(panel, scores, drawn)
         except DetectorsFailed as broken:
             failed = {**failed, **broken.faults}
+
+
+def oddity(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> NDArray[np.float64] | None:
+    """(fitted,) consensus of the detectors on each record, by the fold that it is in; None where none can be asked.
+
+    Args:
+        panel: Not yet calibrated.
+        crossed: (fitted, detectors) cross-fitted scores.
+        drawn: What was drawn for what.
+    """
+    failed = {**_silent(crossed, panel.names, _sources(drawn)), **panel.failed}
+    kept = [place for place, name in enumerate(panel.names) if name not in failed]
+    if not kept:
+        return None
+    panel, scores = replace(panel, detectors=tuple(panel.detectors[place] for place in kept)), crossed[:, kept]
+    said = np.empty(len(scores))
+    for number in range(drawn.folds):
+        mine = drawn.which == number
+        p = _tailed(panel, scores, drawn, number).p_values(panel.names, scores[mine], drawn.fitted.labels[mine])
+        said[mine] = consensus(p)
+    return said
+
+
+def _sources(drawn: Drawn) -> list[NDArray[np.bool_]]:
+    """The records that show what is usual: trusted ones, or without any those of the other folds."""
+    if drawn.is_reference.any():
+        return [drawn.is_reference]
+    return [drawn.which != number for number in range(drawn.folds)]
 
 
 def _silent(crossed: NDArray[np.float64], names: Sequence[str], sources: Sequence[NDArray[np.bool_]]) -> dict[str, str]:
@@ -56,18 +82,11 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
     """Tails and fusion of each fold from the other folds' cross-fitted scores; then the null."""
     which, is_reference, calibration = drawn.which, drawn.is_reference, drawn.calibration
     folds = []
-    for number, uncalibrated in enumerate(panel.folds):
+    for number in range(len(panel.folds)):
         others = which != number
-        # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
         source = is_reference if is_reference.any() else others
-        kinds = [getattr(detector, "tail", "wide") for detector in panel.detectors]
-        if is_reference.any():
-            kinds = ["known" if kind == "known" else "clean" for kind in kinds]
-        tails = {n: fitted_tail(crossed[source, i], kinds[i]) for i, n in enumerate(panel.names)}
-        labels = drawn.fitted.labels
-        rare = RareClasses.of(panel.detectors, crossed[others], labels[others], len(panel.classes))
-        fold = replace(uncalibrated, tails=tails, rare=rare)
-        p = fold.p_values(panel.names, crossed, labels)
+        fold = _tailed(panel, crossed, drawn, number)
+        p = fold.p_values(panel.names, crossed, drawn.fitted.labels)
         agreed = consensus(p[source])
         agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)
         batch = with_consensus(p[others & ~is_reference], agreement)
@@ -81,6 +100,26 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
     unvouched = _unvouched(panel, crossed, drawn, judged)
     folds = [replace(fold, null=null) for fold, null in zip(folds, nulls, strict=True)]
     return replace(panel, folds=tuple(folds), unvouched=unvouched)
+
+
+def _tailed(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn, number: int) -> Fold:
+    """The fold with tails, and with what is usual in rare classes, from (fitted, detectors) cross-fitted scores."""
+    others, labels = drawn.which != number, drawn.fitted.labels
+    # Trusted records show each detector's clean tail; without them it is read off the batch, robustly.
+    source = drawn.is_reference if drawn.is_reference.any() else others
+    kinds = [getattr(detector, "tail", "wide") for detector in panel.detectors]
+    if drawn.is_reference.any():
+        kinds = ["known" if kind == "known" else "clean" for kind in kinds]
+    scales = {
+        one.name: ClassScale.of(crossed[others, i], labels[others], len(panel.classes))
+        for i, one in enumerate(panel.detectors)
+        if getattr(one, "scaled", False)
+    }
+    fold = replace(panel.folds[number], scales=scales)
+    usual = (fold.scaled(name, crossed[source, i], labels[source]) for i, name in enumerate(panel.names))
+    tails = {n: fitted_tail(seen, kind) for n, seen, kind in zip(panel.names, usual, kinds, strict=True)}
+    rare = RareClasses.of(panel.detectors, crossed[others], labels[others], len(panel.classes))
+    return replace(fold, tails=tails, rare=rare)
 
 
 def _unvouched(

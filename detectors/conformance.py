@@ -65,6 +65,7 @@ def made_views(rows: int, seed: int) -> Views:
     }
     together = rng.random((rows, 1)) < 0.1  # noqa: PLR2004  values that are missing together in a tenth of the records
     arrays["missing"] = (rng.random((rows, 5)) < 0.05) | (together & (np.arange(5) < 2))  # noqa: PLR2004  two columns
+    arrays["oddity"] = rng.gamma(2.0, 0.2, rows)
     keys = rng.permutation(np.arange(1, rows + 1)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     names = {name: tuple(f"{name}[{i}]" for i in range(a.shape[1])) for name, a in arrays.items() if a.ndim > 1}
     return Views(keys, labels.astype(np.int64), arrays, names, _CLASSES)
@@ -87,6 +88,7 @@ def check_detector(detector: Detector[Any], *, seed: int = 0) -> None:
         _repeats,
         _calls_what_it_cannot_judge_suspicious,
         _explains_every_row,
+        _listens_only_while_it_is_fitted,
     ):
         law(detector, scorer, views)
 
@@ -173,3 +175,12 @@ def _explains_every_row(detector: Detector[Any], scorer: Scorer, views: Views) -
     said = scorer.explain(some)
     _hold(len(said) == len(some), "explains every record it is asked about", detector)
     _hold(all(isinstance(text, str) and text.strip() for text in said), "an explanation is a sentence", detector)
+
+
+def _listens_only_while_it_is_fitted(detector: Detector[Any], scorer: Scorer, views: Views) -> None:
+    silent = dataclasses.replace(views, arrays={name: views[name] for name in views.arrays if name != "oddity"})
+    try:
+        kept = _same(scorer.score(silent), scorer.score(views))
+    except KeyError:
+        kept = False
+    _hold(kept, "a record's score needs nothing that the other detectors say of it", detector)

@@ -15,6 +15,7 @@ import polars as pl
 from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.calibrating import calibrated_by_able
 from lazaretto.detectors.drawn import MANY_ROWS, Drawn, require_trusted
+from lazaretto.detectors.listening import with_listener
 from lazaretto.detectors.panel import (
     Crossed,
     Fold,
@@ -27,7 +28,7 @@ from lazaretto.detectors.panel import (
     trusted_direction,
 )
 from lazaretto.detectors.views.encode import Encoder
-from lazaretto.detectors.views.images import HALVES
+from lazaretto.detectors.views.images import PARTS
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Reading, Recipe, train
 from lazaretto.detectors.views.sample import record_keys
@@ -67,6 +68,7 @@ _FITTED_VIEWS = {
     "gradient_norms",
     "gradients",
     "dropped",
+    "oddity",
 }
 """Views that a fold's probe and neighbours add to those of the encoder."""
 
@@ -110,14 +112,16 @@ def fit_panel(
     probe = None
     if len(classes) > 1:
         recipe = _recipe(len(fitted), seed, detectors)
-        probe = train(fitted["features"], fitted.labels, which, len(classes), recipe, device)
+        probe = train(fitted["features"], fitted.labels, drawn.shown, len(classes), recipe, device)
         clock.lap("probe")
     voters = None
     if drawn.is_reference.sum() >= _FEWEST_VOTERS:
         voters = _index(fitted.take(drawn.is_reference), "compact", _INDEXED, device)
     vouched = {"votes", "alignment"} if voters else set()
     able, aside = _able(detectors, fitted, classes, _FITTED_VIEWS | vouched)
-    folds, judged, failed = _fit_folds(able, drawn, probe, voters, device, clock)
+    listeners = tuple(d for d in able if getattr(d, "listens", False))
+    able = tuple(d for d in able if d not in listeners)
+    folds, judged, outside, failed = _fit_folds(able, drawn, probe, voters, device, clock)
     kept = tuple(d for d in able if d.name not in failed)
     withheld = frozenset(name for name, column in contract.all_columns.items() if column.pii)
     panel = Panel(encoder, probe, classes, label, keys, kept, folds, aside, failed, clock.seconds, withheld)
@@ -125,6 +129,9 @@ def fit_panel(
     for number, views in enumerate(judged):
         crossed[which == number], broken = raw_scores(folds[number].scorers, panel.names, views)
         failed.update(broken)
+    for listener in listeners:
+        panel, crossed = with_listener(panel, crossed, drawn, listener, outside, judged)
+        clock.lap(listener.name)
     done = calibrated_by_able(panel, crossed, drawn)
     if done.names:
         # A trusted record of the fit is nobody's to score.
@@ -147,10 +154,14 @@ def _fit_folds(
     voters: Neighbours | None,
     device: torch.device,
     clock: _Clock,
-) -> tuple[tuple[Fold, ...], list[Views], dict[str, str]]:
-    """The fold states without calibration, the views of each fold's own records, and the detectors that failed."""
+) -> tuple[tuple[Fold, ...], list[Views], list[Views], dict[str, str]]:
+    """The fold states without calibration, and the detectors that failed.
+
+    Between them the views of each fold's own records, and what its probe sees in those that it is fitted on.
+    """
     states: list[tuple[Near, dict[str, Scorer]]] = []
     judged: list[Views] = []
+    shown: list[Views] = []
     failed: dict[str, str] = {}
     fitted = drawn.fitted
     indexed = _INDEXED if len(fitted) <= MANY_ROWS else _INDEXED // 2
@@ -164,26 +175,28 @@ def _fit_folds(
             clock.lap(detector.name)
 
     for number in range(drawn.folds):
-        outside = fitted.take(drawn.which != number)
+        outside = fitted.take(drawn.shown[number])
         near = Near(
             _index(outside, "compact", indexed, device),
-            {half: _index(outside, half, indexed, device) for half in HALVES if half in outside},
+            {part: _index(outside, part, indexed, device) for part in PARTS if part in outside},
             voters,
         )
         clock.lap("neighbours")
         views = enriched(probe, near, number, outside)
         if any("alignment" in detector.reads for detector in able):
-            near = replace(near, direction=trusted_direction(views, drawn.is_reference[drawn.which != number]))
+            near = replace(near, direction=trusted_direction(views, drawn.is_reference[drawn.shown[number]]))
             views = near.aligned(views)
         clock.lap("probe views")
         scorers: dict[str, Scorer] = {}
         fit_each([d for d in able if not getattr(d, "crossed", False)], [views], scorers)
         states.append((near, scorers))
+        shown.append(replace(views, arrays={"hidden": views["hidden"]}))
         judged.append(enriched(probe, near, number, fitted.take(drawn.which == number)))
     for number, (_, scorers) in enumerate(states):
-        others = [views for other, views in enumerate(judged) if other != number]
+        seen = [drawn.shown[number][drawn.which == other] for other in range(drawn.folds)]
+        others = [views.take(seen[other]) for other, views in enumerate(judged) if other != number]
         fit_each([d for d in able if getattr(d, "crossed", False)], others, scorers)
-    return tuple(Fold(near, scorers) for near, scorers in states), judged, failed
+    return tuple(Fold(near, scorers) for near, scorers in states), judged, shown, failed
 
 
 def _index(views: Views, view: str, limit: int, device: torch.device) -> Neighbours:

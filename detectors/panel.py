@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lazaretto.detectors.class_scale import ClassScale
     from lazaretto.detectors.rare_classes import RareClasses
     from lazaretto.detectors.views.encode import Encoder
     from lazaretto.detectors.views.neighbours import Neighbours
@@ -69,8 +70,8 @@ class Near:
 
     batch: Neighbours
     """By the compact view."""
-    halves: Mapping[str, Neighbours]
-    """By either half of an image alone, where there are images: half -> neighbours."""
+    parts: Mapping[str, Neighbours]
+    """By a part of an image alone, where there are images: part -> neighbours."""
     voters: Neighbours | None
     """Trusted records whose labels say what a record's would be; None where there are too few."""
     direction: NDArray[np.float64] | None = None
@@ -91,10 +92,10 @@ class Near:
         return views.with_arrays({"alignment": cosine})
 
     def views(self, views: Views) -> dict[str, NDArray[Any]]:
-        """What is near each record (`Neighbours.views`), and the labels ``left_votes``, ``right_votes``, ``votes``."""
+        """What is near each record (`Neighbours.views`), and the labels ``votes`` and, by part, ``left_votes``, ..."""
         found = self.batch.views(views["compact"], views.keys)
-        for half, index in self.halves.items():
-            found[f"{half}_votes"] = index.views(views[half], views.keys)["neighbour_labels"]
+        for part, index in self.parts.items():
+            found[f"{part}_votes"] = index.views(views[part], views.keys)["neighbour_labels"]
         if self.voters is not None:
             found["votes"] = self.voters.views(views["compact"], views.keys)["neighbour_labels"]
         return found
@@ -107,6 +108,8 @@ class Fold:
     near: Near
     scorers: Mapping[str, Scorer]
     tails: Mapping[str, HasTail] = field(default_factory=dict)
+    scales: Mapping[str, ClassScale] = field(default_factory=dict)
+    """Detector -> what is usual of each class, where that differs."""
     rare: RareClasses | None = None
     """What is usual in classes that the tails say nothing of."""
     agreement: HasTail | None = None
@@ -118,15 +121,20 @@ class Fold:
     def p_values(
         self, names: Sequence[str], raw: NDArray[np.float64], labels: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """(rows, detectors) by each detector's tail, and in a rare class beside the class too.
+        """(rows, detectors) by each detector's tail, after its scale by class if it has one; in a rare class by both.
 
         Args:
             names: Of the detectors.
             raw: (rows, detectors) their scores.
             labels: (rows,) of the records.
         """
-        p = np.stack([self.tails[name].p_value(raw[:, i]) for i, name in enumerate(names)], axis=1)
+        scaled = (self.scaled(name, raw[:, i], labels) for i, name in enumerate(names))
+        p = np.stack([self.tails[name].p_value(scores) for name, scores in zip(names, scaled, strict=True)], axis=1)
         return p if self.rare is None else np.maximum(p, self.rare.least(names, raw, labels))
+
+    def scaled(self, name: str, scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(rows,) a detector's scores, beside what is usual of the label where that is asked."""
+        return self.scales[name](scores, labels) if name in self.scales else scores
 
     def shares(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows, detectors + 1) what each detector, and last their consensus, adds to the suspicion.

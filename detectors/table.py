@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from lazaretto.detectors.company import Company
 from lazaretto.detectors.components import HiddenComponents
 from lazaretto.detectors.gradients import GradientNorm, GradientSpectral, SelfInfluence, TrustedAlignment
 from lazaretto.detectors.hygiene import Copies, HiddenCharacters, Payload
@@ -61,6 +62,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "dropout_consistency": DropoutConsistency,
     "trusted_alignment": TrustedAlignment,
     "isolated_gradients": IsolatedGradients,
+    "company": Company,
 }
 """Name in a contract's ``policy.detectors`` -> constructor with the default parameters."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.ablation import Ablated, Measured, Skewed, ablated, fitted, skewed, thinned, without
+from benchmarks.ablation import Ablated, Measured, Refit, Skewed, ablated, fitted, skewed, thinned
 from benchmarks.ablation_report import write_report
 from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.detection import recall_of
@@ -28,7 +28,8 @@ RARE = Skewed("flights", "flood", "flood", 0, "target", "late", 100, 500, 10, 10
 @pytest.fixture(scope="module")
 def flights() -> DataSet:
     small = dataclasses.replace(DATA_SETS["flights"](None), batch=500, trusted=300)
-    policy = small.contract.policy.model_copy(update={"detectors": ["hbos", "mahalanobis", "wrong_label", "copies"]})
+    names = ["hbos", "mahalanobis", "wrong_label", "copies", "company"]
+    policy = small.contract.policy.model_copy(update={"detectors": names})
     return dataclasses.replace(small, contract=small.contract.model_copy(update={"policy": policy}))
 
 
@@ -39,7 +40,7 @@ def test_leaving_a_family_out_is_fitting_without_it(flights: DataSet, family: st
     names = {one.name for one in panel.detectors if one.family == family}
     again, same = fitted(batch, flights.contract, SEED, family)
     assert set(again.names) == set(panel.names) - names
-    quick = without(panel, frame, panel.score(frame).raw, names)
+    quick = Refit.of(panel, frame, flights.contract).without(panel.score(frame).raw, names)
     np.testing.assert_allclose(quick, again.score(same).suspicion, atol=1e-6)
 
 
@@ -50,7 +51,7 @@ def test_an_attack_is_judged_without_each_family_and_with_a_rare_class(
     monkeypatch.setattr("benchmarks.ablation.time.perf_counter", lambda: next(ticks))
     one = ablated(flights, "trigger_outside", SEED, tmp_path)
     assert set(one.without) == {"hygiene", "outlier", "label", "representation"}
-    assert set(one.alone) == {"hbos", "mahalanobis", "wrong_label", "copies"}
+    assert set(one.alone) == {"hbos", "mahalanobis", "wrong_label", "copies", "company"}
     # Flights are late so seldom that ten to one leaves little out: what is in the record already is not run again.
     rare = list(skewed(flights, one, tmp_path, done={(*one.key, "target", "10"), (*one.key, "source", "10")}))
     assert [(two.role, two.ratio, two.poisons) for two in rare] == [("target", 100, 5), ("source", 100, 5)]

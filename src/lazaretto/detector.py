@@ -96,7 +96,9 @@ class Detector(Protocol[S]):
     # where there is no trusted set; ``wide`` where it says nothing. And ``crossed: ClassVar[bool]``: it is fitted on
     # what the probe and the neighbours say of records they have not seen. And ``prior: ClassVar[float]``: how much more
     # common than others' what it looks for is taken to be, 1 where it says nothing. And ``by_class: ClassVar[bool]``:
-    # what is usual of a score differs with the class, which matters where one is rare.
+    # what is usual of a score differs with the class, which matters where one is rare. And ``scaled: ClassVar[bool]``:
+    # it differs so much that every score is taken beside its class's. And ``listens: ClassVar[bool]``: it is fitted
+    # after all others, to the view ``oddity``, (rows,) what they agree on, and scores without it.
 
     @property
     def name(self) -> str:
