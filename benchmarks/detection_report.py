@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.by_attack import attack_rows, over_attacks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
@@ -41,6 +43,8 @@ TARGETS: dict[str, float] = {
     "flood": 1.0,
 }
 """Attack -> recall at 1 % that is aimed at without a trusted set."""
+MEAN, WORST = 0.90, 0.40
+"""Aimed at over all attacks, and for the worst of them."""
 
 
 GIVEN = """\
@@ -74,7 +78,8 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
         "## Recall at 1 % false quarantines",
         "Targets are for Lazaretto without a trusted set. *Best alone*: the best single detector, with hindsight.",
         _recall_table(runs),
-        "## Over all attacks",
+        *_attacks_part(runs),
+        "## Over all data sets and attacks",
         _overall_table(runs),
         "## Clean batches: share that is held or flagged",
         _clean_table(runs),
@@ -98,6 +103,25 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
     if out is not None:
         (out / "benchmark.md").write_text(text)
     return text
+
+
+def _attacks_part(runs: Sequence[Run]) -> list[str]:
+    """Ours without a trusted set, one line an attack."""
+    over = over_attacks(runs, OURS, TARGETS)
+    if over is None:
+        return []
+    mean, least, worst = over
+    verdicts = ["met" if value >= aim else "missed" for value, aim in ((mean, MEAN), (least, WORST))]
+    said = (
+        "Lazaretto without a trusted set: the mean of the seeds, and the worst seed where it is far below. Over all"
+        f" attacks, each the mean of its data sets: {mean:.2f}, target {MEAN:.2f} {verdicts[0]}; the worst is"
+        f" {least:.2f} ({worst}), target {WORST:.2f} {verdicts[1]}."
+    )
+    return [
+        "## Attack by attack",
+        said,
+        table(("attack", "target", "recall at 1 %"), attack_rows(runs, OURS, TARGETS)),
+    ]
 
 
 def _methods(runs: Iterable[Run]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detector import UNKNOWN_LABEL
 from lazaretto.detectors.rows import Rows
+from lazaretto.detectors.views.probe import softened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Circle:
         oddity: (records,) what the other detectors say of each.
     """
 
-    points: NDArray[np.float32]
+    points: Floats
     oddity: Floats
 
 
@@ -74,7 +75,7 @@ class Company:
             mine = np.flatnonzero(summary.labels == label)
             if len(mine) >= self.nearest:
                 oddity = summary.arrays["oddity"][mine].astype(np.float64)
-                circles[label] = Circle(_softened(summary.arrays["hidden"][mine]), oddity)
+                circles[label] = Circle(softened(summary.arrays["hidden"][mine]), oddity)
         if len(circles) < self.classes:
             circles = {}
         oddest = float(np.quantile(summary.arrays["oddity"], _ODDEST)) if len(summary) else np.inf
@@ -98,7 +99,7 @@ class CompanyScorer:
             rows = np.flatnonzero(views.labels == label)
             for start in range(0, len(rows), _CHUNK):
                 chunk = rows[start : start + _CHUNK]
-                places = _nearest(circle, _softened(views["hidden"][chunk]), self.nearest)
+                places = _nearest(circle, softened(views["hidden"][chunk]), self.nearest)
                 # Sums of another order differ in the last digits.
                 scores[chunk] = circle.oddity[places].mean(axis=1).round(6)
         return scores
@@ -111,7 +112,7 @@ class CompanyScorer:
             if circle is None:
                 said.append("there are too few labels, or records of its own, to compare it with")
                 continue
-            places = _nearest(circle, _softened(views["hidden"][row : row + 1]), self.nearest)[0]
+            places = _nearest(circle, softened(views["hidden"][row : row + 1]), self.nearest)[0]
             odd = int((circle.oddity[places] >= self.oddest).sum())
             said.append(
                 f"of the {self.nearest} records labelled {self.classes[label]!r} that a small model finds most like it,"
@@ -120,12 +121,7 @@ class CompanyScorer:
         return said
 
 
-def _nearest(circle: Circle, points: NDArray[np.float32], nearest: int) -> NDArray[np.int64]:
+def _nearest(circle: Circle, points: Floats, nearest: int) -> NDArray[np.int64]:
     """(rows, nearest) places in the circle."""
     apart = (circle.points**2).sum(axis=1) - 2 * points @ circle.points.T
     return np.argpartition(apart, nearest - 1, axis=1)[:, :nearest]
-
-
-def _softened(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Activations are never negative and far from normal; their square roots are nearer."""
-    return np.asarray(np.sqrt(np.maximum(values, 0)), dtype=np.float32)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from scipy.special import softmax
 
 from lazaretto.detectors.views.images import WINDOW
 
@@ -141,5 +142,4 @@ def _shares(panel: Panel, number: int, features: NDArray[np.float32], labels: ND
     if panel.probe is None:
         raise ValueError("there is no probe")
     logits = panel.probe.views(number, features, labels)["logits"][:, -1].astype(np.float64)
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
+    return np.asarray(softmax(logits, axis=1), dtype=np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detector import UNKNOWN_LABEL
 from lazaretto.detectors.rows import Rows
+from lazaretto.detectors.views.probe import softened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ class IsolatedGradients:
         return IsolatedScorer(groups, summary.classes)
 
     def _chosen(self, gradients: NDArray[np.floating]) -> Medoids:
-        values = _softened(gradients[: self.most])
+        values = softened(gradients[: self.most])
         apart = _distances(values, values)
         best = np.full(len(values), apart.max(initial=1.0))
         chosen: list[int] = []
@@ -107,7 +108,7 @@ class IsolatedScorer:
         scores = np.full(len(views), np.nan)
         for label in np.unique(views.labels[views.labels != UNKNOWN_LABEL]).tolist():
             rows = np.flatnonzero(views.labels == label)
-            apart, sizes = self._group(label).nearest(_softened(views["gradients"][rows]))
+            apart, sizes = self._group(label).nearest(softened(views["gradients"][rows]))
             scores[rows] = np.log(apart + 1e-3) - 0.5 * np.log(sizes)
         return scores
 
@@ -115,7 +116,7 @@ class IsolatedScorer:
         """How many pull like it."""
         said = []
         for row, label in enumerate(views.labels.tolist()):
-            _, sizes = self._group(label).nearest(_softened(views["gradients"][[row]]))
+            _, sizes = self._group(label).nearest(softened(views["gradients"][[row]]))
             of = f"labelled {self.classes[label]!r}" if label >= 0 else "looked at"
             said.append(
                 f"what a small model would learn from it is most like what it would learn from {sizes[0]} of the"
@@ -125,10 +126,6 @@ class IsolatedScorer:
 
     def _group(self, label: int) -> Medoids:
         return self.groups.get(label, self.groups[_ALL])
-
-
-def _softened(gradients: NDArray[np.floating]) -> Floats:
-    return np.asarray(np.sign(gradients) * np.sqrt(np.abs(gradients)), dtype=np.float64)
 
 
 def _distances(values: Floats, others: Floats) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lazaretto.detector import UNKNOWN_LABEL
 from lazaretto.detectors.rows import Rows
+from lazaretto.detectors.views.probe import softened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +105,7 @@ class TwoComponents:
     def finish(self, summary: Rows) -> TwoComponentsScorer:
         """Split every class, and compare how much that explains."""
         groups = {
-            label: _softened(values)
+            label: softened(values)
             for label, values in summary.per_class(self.view, self.least)
             if label != UNKNOWN_LABEL
         }
@@ -152,7 +153,7 @@ class TwoComponentsScorer:
         scores = np.where(views.labels == UNKNOWN_LABEL, np.nan, -_FARTHEST)
         for label, split in self.splits.items():
             rows = np.flatnonzero(views.labels == label)
-            within = _softened(views[self.view][rows]) @ split.slope + split.intercept
+            within = softened(views[self.view][rows]) @ split.slope + split.intercept
             # Two things must be so, the odds of both: (1 + 1/a)(1 + 1/b) - 1 is one over them.
             one = np.clip(within, -_FARTHEST, _FARTHEST)
             two = np.clip(self.steep * (self.clear[label] - self.sure), -_FARTHEST, _FARTHEST)
@@ -171,11 +172,6 @@ class TwoComponentsScorer:
                 f" apart from the rest{', more clearly than is usual of a label' if self.clear[label] > 1 else ''}"
             )
         return said
-
-
-def _softened(values: NDArray[np.floating]) -> Floats:
-    """Activations are never negative and far from normal; their square roots are nearer."""
-    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)), dtype=np.float64)
 
 
 def _two_groups(white: Floats) -> Split:

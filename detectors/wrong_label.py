@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy.special import softmax
 
 from lazaretto.detector import UNKNOWN_LABEL
 from lazaretto.detectors.label_noise import blur_of, nearness
@@ -251,8 +252,7 @@ def _features(arrays: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int6
 
 def _shares(logits: NDArray[np.float32]) -> Floats:
     """(rows, classes) probabilities, averaged over (rows, checkpoints, classes) logits."""
-    raised = np.exp(logits.astype(np.float64) - logits.max(axis=2, keepdims=True))
-    return np.asarray((raised / raised.sum(axis=2, keepdims=True)).mean(axis=1), dtype=np.float64)
+    return np.asarray(softmax(logits.astype(np.float64), axis=2).mean(axis=1), dtype=np.float64)
 
 
 def _beside(shares: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -83,6 +83,23 @@ def test_a_missed_target_is_called_missed() -> None:
     assert "| 1.00 missed |" in write_report([run], None, "a machine")
 
 
+def test_attacks_are_told_one_by_one_over_all_data_and_the_worst_seed_where_it_is_far_below() -> None:
+    def run(data: str, attack: str, seed: int, recall: float, method: str = "Lazaretto") -> Run:
+        return Run(data, attack, f"the {attack}", "batch", method, seed, 10, recall_at_rate=recall, auroc=0.9)
+
+    clean = Run("mnist", "clean", "clean", "clean", "Lazaretto", 0, 0, held=0.004)
+    runs = [run("mnist", "flood", 0, 1.0), run("mnist", "flood", 1, 0.6), run("fashion", "flood", 0, 0.3), clean]
+    runs += [run("mnist", "sig", 0, 0.95), run("mnist", "sig", 1, 0.93), run("flights", "source", 0, 0.0)]
+    runs += [run("mnist", "sig", 0, 0.1, "PyOD KNN")]
+    text = write_report(runs, None, "a machine")
+    assert "| the flood | 1.00 | mnist 0.80 (worst 0.60); fashion 0.30 |" in text
+    assert "| the sig | 0.90 | mnist 0.94 |" in text
+    assert "| the source |  | flights 0.00 |" in text
+    assert "| clean batches: share held | 0.01 | mnist 0.40% (worst 0.40%) |" in text
+    # The source is to be named, its records not all found: 0.55 of one and 0.94 of the other.
+    assert "attacks, each the mean of its data sets: 0.74, target 0.90 missed; the worst is 0.55 (the flood)" in text
+
+
 def test_ours_come_first_whichever_was_read_first() -> None:
     run = Run("flights", "flood", "flood of copies, 2 %", "batch", "Lazaretto", 0, 10, recall_at_rate=0.5, auroc=0.9)
     peer, trusted = (dataclasses.replace(run, method=name) for name in ("PyOD KNN", "Lazaretto, trusted"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 
 from lazaretto.detector import UNKNOWN_LABEL
 
@@ -44,9 +45,8 @@ class Reading:
     @classmethod
     def of(cls, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Reading:
         """From (rows, checkpoints, classes): the class that the mean over the checkpoints gives most."""
-        mean = logits.astype(np.float64).mean(axis=1)
-        odds = np.exp(mean - mean.max(axis=1, keepdims=True))
-        return cls(labels, mean.argmax(axis=1), 1 / odds.sum(axis=1))
+        shares = softmax(logits.astype(np.float64).mean(axis=1), axis=1)
+        return cls(labels, shares.argmax(axis=1), shares.max(axis=1))
 
     def take(self, index: NDArray[Any]) -> Reading:
         """Of the records at ``index`` (integers or a boolean mask), in that order."""
@@ -145,6 +145,11 @@ class Probe:
         other = out.scatter(1, target[:, None], -torch.inf).max(dim=1).values
         (gradient,) = torch.autograd.grad((other - own).sum(), x)
         return (gradient * x).detach().cpu().numpy()
+
+
+def softened(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Signed square roots: activations and gradients are far from normal, their roots are nearer."""
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)), dtype=np.float64)
 
 
 def train(
