@@ -44,6 +44,7 @@ def made_views(rows: int, seed: int) -> Views:
         "pixels": base[:, :6],
         "luminance": base[:, :6],
         "detail": np.tanh(base[:, 6:]),
+        "fine": np.tanh(base[:, 5:]),
         "tones": base[:, :6],
         "values": rng.integers(0, 6, (rows, 5)).astype(np.uint32),
         "tokens": rng.integers(0, 50, (rows, 20)).astype(np.uint32) * np.uint32(2654435761),

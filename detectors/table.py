@@ -47,6 +47,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "mahalanobis_hidden": lambda: Mahalanobis(name="mahalanobis_hidden", view="hidden"),
     "components": HiddenComponents,
     "shared_detail": SharedDetail,
+    "shared_detail_fine": lambda: SharedDetail(name="shared_detail_fine", reads=("fine", "luminance"), tail="light"),
     "scan_two_component": TwoComponents,
     "whitened": WhitenedSpectral,
     "spectral": SpectralSignatures,

@@ -34,7 +34,7 @@ JARGON = re.compile(
 )
 OF_IMAGES = ("hbos_pixels", "mahalanobis_tones", "components", "shared_detail", "trigger")
 OF_TEXTS = ("hidden_characters", "payload", "response_trigger")
-OTHERS = (set(DETECTORS) - set(OF_IMAGES) - set(OF_TEXTS)) | {"trigger"}
+OTHERS = (set(DETECTORS) - {*OF_IMAGES, *OF_TEXTS, "shared_detail_fine"}) | {"trigger"}
 Panels = dict[str, tuple["Panel", pl.DataFrame]]
 
 
@@ -62,6 +62,20 @@ def images() -> tuple[Panel, pl.DataFrame]:
     frame = pl.DataFrame({"photo": [encode(image.astype(np.uint8)) for image in pixels], "label": label})
     contract = "dataset: d\nlabel: label\ncolumns:\n  photo: {type: image}\n  label: {type: category}\n"
     return fitted(frame, parse_contract(contract, "c"), OF_IMAGES)
+
+
+def large_images() -> tuple[Panel, pl.DataFrame]:
+    """The same in large, where one faint key lies over some."""
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 60, (ROWS, 40, 40))
+    side = rng.random(ROWS) < 0.5
+    pixels[side, :, :20] += 120
+    pixels[~side, :, 20:] += 120
+    pixels[:POISONS] += rng.choice([0, 30], (40, 40))
+    frame = pl.DataFrame({"photo": [encode(image.astype(np.uint8)) for image in pixels]})
+    frame = frame.with_columns(label=pl.Series(np.where(side, "left", "right")))
+    contract = "dataset: d\nlabel: label\ncolumns:\n  photo: {type: image}\n  label: {type: category}\n"
+    return fitted(frame, parse_contract(contract, "c"), ["shared_detail_fine"])
 
 
 def table() -> tuple[Panel, pl.DataFrame]:
@@ -102,7 +116,7 @@ def texts() -> tuple[Panel, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def panels() -> Panels:
-    return {"images": images(), "table": table(), "texts": texts()}
+    return {"images": images(), "large images": large_images(), "table": table(), "texts": texts()}
 
 
 def said(panel: Panel, frame: pl.DataFrame, rows: int = POISONS + 1) -> list[dict[str, str]]:

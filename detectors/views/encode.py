@@ -70,8 +70,8 @@ class Encoder:
         shape: the tones of the first image column, else the compact view, for outlier detectors.
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours; detail: what of that
-            is finer than its surroundings; left, right: (rows, at most 64) one half of it alone; coarse: (rows, d) its
-            longest waves.
+            is finer than its surroundings; fine: the same of larger images as they came; left, right: (rows, at most
+            64) one half of it alone; coarse: (rows, d) its longest waves.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
         missing: (rows, columns) whether each feature column has no value, before anything takes its place; where two
@@ -215,6 +215,8 @@ class Encoder:
             arrays["luminance"] = pixels.mean(axis=3).reshape(len(pixels), -1).astype(np.float32) / 255.0
             names["luminance"] = pixel_names(shape.side, 1)
             arrays["detail"] = detail(pixels)
+            if shape.fine:
+                arrays["fine"] = detail(decode(read.frame[first], shape.fine, 1))
             arrays.update({half: read.looked[first][half] for half in HALVES})
             arrays["tones"], names["tones"] = tones(pixels), tone_names(shape.channels)
             arrays["shape"], names["shape"] = arrays["tones"], names["tones"]

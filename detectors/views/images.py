@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _LARGEST_SIDE = 32
+_FINEST_SIDE = 64
 _PATCH = 6
 _FILTERS = 192
 _GRID = 4
@@ -52,6 +53,8 @@ class Images:
 
     side: int
     channels: int
+    fine: int
+    """Side at which fine detail is looked at, where that is larger; 0 where it is not."""
     whiten: torch.Tensor
     """(patch, filters): ZCA whitening folded into the filters."""
     shift: torch.Tensor
@@ -77,7 +80,7 @@ class Images:
         from sklearn.utils.extmath import randomized_svd
 
         there = np.flatnonzero(values.is_not_null().to_numpy())
-        side, channels = _common_shape(values.drop_nulls())
+        side, channels, fine = _common_shape(values.drop_nulls())
         everything = decode(values, side, channels)
         pixels = everything[there]
         few = pixels[rng.permutation(len(pixels))[:500]]
@@ -91,7 +94,7 @@ class Images:
         filters = (patches - shift)[torch.as_tensor(rng.permutation(len(patches))[:_FILTERS], device=device)] @ zca
         whiten = zca @ (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-6)).T
         zero = torch.zeros(1, device=device)
-        draft = cls(side, channels, whiten, shift, zero, zero + 1, zero, {}, 1.0)
+        draft = cls(side, channels, fine, whiten, shift, zero, zero + 1, zero, {}, 1.0)
         whole = draft._pooled(everything, device)
         pooled = whole[torch.as_tensor(there[rng.permutation(len(pixels))[:_POOLED]], device=device)]
         centre, spread = pooled.mean(dim=0), pooled.std(dim=0) + 1e-3
@@ -110,7 +113,7 @@ class Images:
             for half, inside in zip(HALVES, (is_left, ~is_left), strict=True)
         }
         scale = float((torch.as_tensor(scaled, device=device) @ turned).std(dim=0).mean()) or 1.0
-        done = cls(side, channels, whiten, shift, centre, spread, turned, halves, scale)
+        done = cls(side, channels, fine, whiten, shift, centre, spread, turned, halves, scale)
         return done, everything, done._turned(whole)
 
     def encode(self, pixels: Pixels, device: torch.device) -> dict[str, Floats]:
@@ -254,8 +257,11 @@ def mix(code: NDArray[np.uint32], place: NDArray[np.uint32] | np.uint32) -> NDAr
     return np.asarray(h ^ (h >> np.uint32(16)), dtype=np.uint32)
 
 
-def _common_shape(values: pl.Series) -> tuple[int, int]:
-    """Side and channels to bring all images to: the sample's median size, at most 32; grey if all are grey."""
+def _common_shape(values: pl.Series) -> tuple[int, int, int]:
+    """Side and channels to bring all images to, and the side for fine detail.
+
+    That is the sample's median size, at most 32; grey if all are grey; for fine detail at most 64, 0 up to 32.
+    """
     from PIL import Image
 
     sides, colour = [], False
@@ -263,8 +269,9 @@ def _common_shape(values: pl.Series) -> tuple[int, int]:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             sides.append(min(image.size))
             colour = colour or image.mode not in ("1", "L", "LA", "I;16")
-    side = int(np.clip(np.median(sides), _PATCH + _GRID, _LARGEST_SIDE))
-    return side, 3 if colour else 1
+    usual = int(np.median(sides))
+    side = int(np.clip(usual, _PATCH + _GRID, _LARGEST_SIDE))
+    return side, 3 if colour else 1, min(usual, _FINEST_SIDE) if usual > _LARGEST_SIDE else 0
 
 
 def _tensor(pixels: Pixels, device: torch.device) -> torch.Tensor:

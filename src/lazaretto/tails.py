@@ -155,7 +155,8 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with a class shifted by one pattern; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
+            with a class shifted by one pattern; ``light`` where it is besides no heavier than an exponential, as of
+            cosines in many dimensions; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
             where scores are the logarithm of odds; ``log`` where they grow like minus the logarithm of a tail;
             ``heavy`` where they never fall faster than that, and most are 0; ``known`` where they are just that;
             ``wide`` for all else.
@@ -164,6 +165,8 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
         return KnownTail() if kind == "known" else OddsTail()
     if kind in ("clean", "narrow"):
         return Tail.fit(scores, CLEAN if kind == "clean" else CONTAMINATED)
+    if kind == "light":
+        return Tail.fit(scores, CONTAMINATED, 1.0)
     if kind == "crowded":
         return WideTail.fit(scores, late=CROWDED)
     if kind == "heavy":

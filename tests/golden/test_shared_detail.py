@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 
 from lazaretto.attacks.catalogue import ATTACKS
 from lazaretto.attacks.ground import Ground
-from lazaretto.contract import Contract, load_contract
+from lazaretto.attacks.png import encode
+from lazaretto.contract import Contract, load_contract, parse_contract
 from lazaretto.detector import Views, fit
 from lazaretto.detectors.shared_detail import SharedDetail
+from lazaretto.detectors.table import DETECTORS
+from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.images import detail
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
@@ -87,3 +92,32 @@ def test_detail_is_what_stands_out_from_its_surroundings_and_no_more_than_a_sign
     assert detail(spot).reshape(12, 12)[6, 6] == 0.5
     assert 0.99 < detail(far).max() < 1
     assert np.count_nonzero(detail(far)) == 1
+
+
+def test_a_key_in_every_pixel_of_a_large_image_is_found_as_it_came_and_not_in_small() -> None:
+    rng = np.random.default_rng(104)
+    pixels = np.stack([gaussian_filter(image, 4) for image in rng.normal(size=(240, 64, 64))])
+    pixels = 128 + 40 * pixels / np.abs(pixels).max(axis=(1, 2), keepdims=True) + rng.normal(0, 3, pixels.shape)
+    keyed = np.arange(12)
+    pixels[keyed] += rng.choice([-2.5, 2.5], (64, 64))
+    frame = pl.DataFrame({"photo": [encode(image.clip(0, 255).astype(np.uint8)) for image in pixels]})
+    frame = frame.with_columns(label=pl.Series(["a", "b"] * 120).sort())
+    columns = "columns:\n  photo: {type: image}\n  label: {type: category}\n"
+    contract = parse_contract(f"dataset: d\nlabel: label\n{columns}", "c")
+    _, arrays, names = Encoder.fit(frame, contract, 0, torch.device("cpu"))
+    assert arrays["fine"].shape == (240, 64 * 64)
+    labels = (frame["label"] == "b").cast(pl.Int64).to_numpy()
+    views = Views(np.arange(240, dtype=np.uint64), labels, arrays, names, ("a", "b"))
+    found = {}
+    for name in ("shared_detail", "shared_detail_fine"):
+        scores = fit(DETECTORS[name](), [views.take(np.arange(1, 240, 2))]).score(views.take(np.arange(0, 240, 2)))
+        found[name] = (scores[:6] > np.quantile(scores[6:], 0.99)).mean()
+    assert found["shared_detail_fine"] == 1
+    assert found["shared_detail"] <= 0.5
+    small = frame.with_columns(photo=pl.Series(_shrunk(pixels)))
+    _, arrays, _ = Encoder.fit(small, contract, 0, torch.device("cpu"))
+    assert "fine" not in arrays
+
+
+def _shrunk(pixels: np.ndarray[tuple[int, int, int], np.dtype[np.float64]]) -> list[bytes]:
+    return [encode(image[::2, ::2].clip(0, 255).astype(np.uint8)) for image in pixels]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lazaretto.detector import Views, detector_id, fit
+from lazaretto.detectors.company import Company
 from lazaretto.detectors.conformance import LawBroken, check_detector, made_views
 from lazaretto.detectors.label_noise import Margin, MarginScorer, Nothing
 from lazaretto.detectors.table import DETECTORS, make_detectors
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_every_detector_keeps_the_laws(name: str) -> None:
     check_detector(DETECTORS[name]())
+
+
+def test_company_keeps_the_laws_where_it_says_something() -> None:
+    company = Company(nearest=10, classes=3)
+    assert np.ptp(fit(company, [views := made_views(300, 0)]).score(views)) > 0
+    check_detector(company)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
