@@ -91,8 +91,7 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
         "## Most memory per batch, in MiB",
         "Above what was resident before, without processes it starts: Lazaretto's parser, cleanlab's workers.",
         _median_table(runs, lambda run: run.peak_mib, ".0f"),
-        "## What the peers were given",
-        GIVEN,
+        *(["## What the peers were given", GIVEN] if set(_methods(runs)) - {OURS, TRUSTED} else []),
         *_asides(runs),
     ]
     if out is not None:

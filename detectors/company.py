@@ -46,6 +46,7 @@ class Company:
     Oddity is the detectors' consensus (`lazaretto.calibrate.consensus`), of each record by the fold it is not in;
     nearness is that of the probe's activations, their square roots. The record itself is not in its company: an odd
     record among sound ones is left to the others.
+
     A class that is hard to learn has odd company everywhere: how odd is too odd is asked beside what is usual of the
     class (`lazaretto.detectors.class_scale`). With fewer than ``classes`` classes nobody can say what is usual, and
     nothing is suspicious: in development it held up to 1.2 % of clean mails there, and found no attack.
