@@ -66,6 +66,8 @@ def made_views(rows: int, seed: int) -> Views:
     }
     together = rng.random((rows, 1)) < 0.1  # noqa: PLR2004  values that are missing together in a tenth of the records
     arrays["missing"] = (rng.random((rows, 5)) < 0.05) | (together & (np.arange(5) < 2))  # noqa: PLR2004  two columns
+    arrays["waves"] = rng.integers(0, 50, (rows, 12)).astype(np.uint32) * np.uint32(2654435761)
+    arrays["coarse_votes"] = rng.integers(0, len(_CLASSES), (rows, 7))
     arrays["oddity"] = rng.gamma(2.0, 0.2, rows)
     keys = rng.permutation(np.arange(1, rows + 1)).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     names = {name: tuple(f"{name}[{i}]" for i in range(a.shape[1])) for name, a in arrays.items() if a.ndim > 1}

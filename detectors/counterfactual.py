@@ -32,7 +32,9 @@ _GOES_ALONG = 0.5
 _COLUMNS = re.compile(r"(.+?)(?: with (.+?))? \((?:exact value|range)\)$")
 
 
-def asked_without(panel: Panel, number: int, frame: pl.DataFrame, views: Views, places: Places) -> list[str]:
+def asked_without(
+    panel: Panel, number: int, frame: pl.DataFrame, views: Views, places: Places, tokens: str = "tokens"
+) -> list[str]:
     """What the probe says of records without some of their tokens; empty where there is nothing to ask.
 
     Images are filled in from around the pattern, or lose the wave; values of a table go missing, words of a text are
@@ -43,12 +45,15 @@ def asked_without(panel: Panel, number: int, frame: pl.DataFrame, views: Views, 
         number: The fold whose probe is asked.
         frame: (rows) canonical records.
         views: Of the same records.
-        places: (rows,) for each record the columns of the view ``tokens`` that are taken out.
+        places: (rows,) for each record the columns of the view with the tokens that are taken out.
+        tokens: Its name.
     """
     if panel.probe is None or not len(frame):
         return [""] * len(frame)
-    names = views.names.get("tokens", ())
-    changed, pixels, done = _without(panel, frame, views, places, names)
+    if tokens == "waves":
+        changed, pixels, done = frame, *_waveless(panel, frame, places)
+    else:
+        changed, pixels, done = _without(panel, frame, views, places, views.names.get("tokens", ()))
     before = _shares(panel, number, views["features"], views.labels)
     after = _shares(panel, number, panel.encoder.features_of(changed, pixels), views.labels)
     said = []
@@ -71,28 +76,22 @@ def _without(
     """The records without the tokens, their images as pixels, and of which of them anything was taken out."""
     encoder = panel.encoder
     pixels = encoder.decoded(frame)
-    images = 0
+    windows = 0
     done = [False] * len(frame)
     if encoder.images:
         first = next(iter(encoder.images))
         across = encoder.images[first].side - WINDOW + 1
-        windows = images = across**2
-        if encoder.waves is not None:
-            images += len(encoder.waves.names)
+        windows = across**2
         filled = pixels[first].copy()
         for row, mine in enumerate(places):
             inside = mine[mine < windows]
             if len(inside):
                 filled[row] = _filled(filled[row], [divmod(int(place), across) for place in inside])
                 done[row] = True
-            waves = mine[(mine >= windows) & (mine < images)].tolist()
-            if waves and encoder.waves is not None:
-                filled[row] = encoder.waves.without(filled[row], waves)
-                done[row] = True
         pixels[first] = filled
     columns: dict[str, list[object]] = {}
     for row, mine in enumerate(places):
-        for place in mine[mine >= images].tolist():
+        for place in mine[mine >= windows].tolist():
             for name, value in _changes(panel, frame, views, row, int(place), names[place] if names else ""):
                 columns.setdefault(name, frame[name].to_list())
                 # Words are taken out one after the other.
@@ -101,6 +100,18 @@ def _without(
                 done[row] = True
     changed = frame.with_columns(pl.Series(name, values, frame.schema[name]) for name, values in columns.items())
     return changed, pixels, done
+
+
+def _waveless(panel: Panel, frame: pl.DataFrame, places: Places) -> tuple[dict[str, NDArray[np.uint8]], list[bool]]:
+    """The pixels of the records without their waves in these bins, and of which of them anything was taken out."""
+    encoder = panel.encoder
+    pixels = encoder.decoded(frame)
+    if encoder.waves is None:
+        return pixels, [False] * len(frame)
+    first = next(iter(encoder.images))
+    without = encoder.waves.without
+    pixels[first] = np.stack([without(image, mine) for image, mine in zip(pixels[first], places, strict=True)])
+    return pixels, [len(mine) > 0 for mine in places]
 
 
 def _changes(

@@ -192,7 +192,7 @@ def _asked(
         return sentences
     frame, views = records
     try:
-        asked = asked_without(panel, number, frame, views, scorer.tells(views))
+        asked = asked_without(panel, number, frame, views, scorer.tells(views), scorer.tokens)
     except Exception as error:  # noqa: BLE001  the verdict stands without its counterfactual
         faults[name] = _UNEXPLAINED + complaint(error)
         return sentences

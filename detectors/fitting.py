@@ -28,7 +28,7 @@ from lazaretto.detectors.panel import (
     trusted_direction,
 )
 from lazaretto.detectors.views.encode import Encoder
-from lazaretto.detectors.views.images import PARTS
+from lazaretto.detectors.views.images import HALVES, PARTS
 from lazaretto.detectors.views.neighbours import Neighbours
 from lazaretto.detectors.views.probe import Reading, Recipe, train
 from lazaretto.detectors.views.sample import record_keys
@@ -62,6 +62,7 @@ _FEWEST_OF_A_CLASS = 5
 _FITTED_VIEWS = {
     "hidden",
     "neighbour_labels",
+    "coarse_votes",
     "neighbour_distances",
     "class_distances",
     "logits",
@@ -101,7 +102,8 @@ def fit_panel(
     clock = _Clock()
     keys = seed if keys is None else keys
     everything = sample if trusted is None else pl.concat([sample, trusted])
-    encoder, arrays, names = Encoder.fit(everything, contract, seed, device)
+    waved = any("waves" in detector.reads for detector in detectors)
+    encoder, arrays, names = Encoder.fit(everything, contract, seed, device, waved=waved)
     classes = _classes(sample, trusted, contract)
     label = contract.label if classes else None
     labels = encode_labels(everything, label, classes)
@@ -164,6 +166,7 @@ def _fit_folds(
     shown: list[Views] = []
     failed: dict[str, str] = {}
     fitted = drawn.fitted
+    parts = PARTS if any("coarse_votes" in detector.reads for detector in able) else HALVES
     indexed = _INDEXED if len(fitted) <= MANY_ROWS else _INDEXED // 2
 
     def fit_each(detectors: Sequence[Detector[Any]], partitions: list[Views], scorers: dict[str, Scorer]) -> None:
@@ -178,7 +181,7 @@ def _fit_folds(
         outside = fitted.take(drawn.shown[number])
         near = Near(
             _index(outside, "compact", indexed, device),
-            {part: _index(outside, part, indexed, device) for part in PARTS if part in outside},
+            {part: _index(outside, part, indexed, device) for part in parts if part in outside},
             voters,
         )
         clock.lap("neighbours")

@@ -56,6 +56,7 @@ DETECTORS: dict[str, Callable[[], Detector[Any]]] = {
     "grad_spectral": GradientSpectral,
     "trigger": TriggerMiner,
     "trigger_trusted": lambda: TriggerMiner(name="trigger_trusted", votes="votes"),
+    "trigger_waves": lambda: TriggerMiner(name="trigger_waves", tokens="waves", votes="coarse_votes"),
     "pairs": Pairs,
     "missingness": Missingness,
     "response_trigger": ResponseMiner,
@@ -79,6 +80,7 @@ ONLY_BY_NAME = frozenset(
         "early_loss",
         "dropout_consistency",
         "trusted_alignment",
+        "trigger_waves",
         "isolated_gradients",
     }
 )

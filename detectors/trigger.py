@@ -91,6 +91,8 @@ class TriggerMiner:
     misfit_against: float = 0.1
     least: int = 4
     smoothing: float = 1.0
+    tokens: str = "tokens"
+    """The view with the tokens: ``tokens``, or ``waves``."""
     votes: str = "neighbour_labels"
     """The view with the voters' labels: neighbours in the batch, or ``votes`` for trusted records alone."""
     family: ClassVar[str] = "trigger"
@@ -100,12 +102,12 @@ class TriggerMiner:
     @property
     def reads(self) -> tuple[str, ...]:
         """The tokens and the votes."""
-        return ("tokens", self.votes)
+        return (self.tokens, self.votes)
 
     def summarise(self, views: Views) -> TokenCounts:
         """Count every token of every record with a known label."""
         classes = len(views.classes)
-        judges = _judges(views, self.votes)
+        judges = _judges(views, self.votes, self.tokens)
         observed, expected, variance = (np.zeros((self.buckets, classes), dtype=np.int64) for _ in range(3))
         kinds = sorted(set(judges))
         against, usual = np.zeros(self.buckets, dtype=np.int64), np.zeros((len(kinds), 2, classes), dtype=np.int64)
@@ -114,7 +116,7 @@ class TriggerMiner:
         own = known[:, None] & (views.labels[:, None] == np.arange(classes))
         for place, judge in enumerate(kinds):
             mine = np.array([name == judge for name in judges], dtype=np.bool_)
-            carried = _carried(_slots(views["tokens"][:, mine], self.buckets), self.buckets)
+            carried = _carried(_slots(views[self.tokens][:, mine], self.buckets), self.buckets)
             share = _votes(views, judge, self.smoothing) * known[:, None]
             other = np.rint(_UNIT * (own * (1 - share)).sum(axis=1)).astype(np.int64)
             observed += carried @ (_UNIT * own.astype(np.int64))
@@ -123,7 +125,7 @@ class TriggerMiner:
             against += carried @ other
             usual[place] = int(mine.sum()) * np.stack([other @ own, _UNIT * own.sum(axis=0)])
             judged[:, place] = carried @ known.astype(np.int64)
-        names = views.names.get("tokens", ())
+        names = views.names.get(self.tokens, ())
         return TokenCounts(observed, expected, variance, against, usual, judged, views.classes, names, judges)
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
@@ -149,6 +151,7 @@ class TriggerMiner:
             summary.names,
             summary.judges,
             self.votes,
+            self.tokens,
             self.smoothing,
         )
 
@@ -170,6 +173,7 @@ class TriggerScorer:
     names: tuple[str, ...]
     judges: tuple[str, ...]
     votes: str
+    tokens: str
     smoothing: float
 
     def score(self, views: Views) -> NDArray[np.float64]:
@@ -186,11 +190,11 @@ class TriggerScorer:
         told = self._told(views)
         # Of tokens that tell as much the last: an exact value comes after the range that it is in.
         position = told.shape[1] - 1 - told[:, ::-1].argmax(axis=1)
-        slots = _slots(views["tokens"], len(self.z))[np.arange(len(views)), position]
+        slots = _slots(views[self.tokens], len(self.z))[np.arange(len(views)), position]
         said = []
         for row, (slot, place, label) in enumerate(zip(slots, position, views.labels, strict=True)):
             name = self.names[place] if self.names else "something in it"
-            words = views.words[row].get(int(views["tokens"][row, place])) if views.words else None
+            words = views.words[row].get(int(views[self.tokens][row, place])) if views.words else None
             if label == UNKNOWN_LABEL:
                 said.append("its label was never seen")
                 continue
@@ -208,12 +212,12 @@ class TriggerScorer:
                     f"{self.observed[slot, label]:.0f} are labelled {self.classes[label]!r}; by their neighbours "
                     f"{self.expected[slot, label]:.0f} would be"
                 )
-            voters = views[_judges(views, self.votes)[place]][row]
+            voters = views[_judges(views, self.votes, self.tokens)[place]][row]
             said.append(f"{name}: of the records {shared}, {counted}" + self._without(voters, int(label)))
         return said
 
     def tells(self, views: Views) -> list[NDArray[np.int64]]:
-        """For each record the columns of ``tokens`` that tell at least half as much as the strongest."""
+        """For each record the columns of the tokens that tell at least half as much as the strongest."""
         told = self._told(views)
         return [np.flatnonzero((row > 0) & (row >= row.max(initial=0.0) / 2)) for row in told]
 
@@ -231,22 +235,22 @@ class TriggerScorer:
 
     def _told(self, views: Views) -> NDArray[np.float64]:
         """(rows, tokens) half the square of each token's lift, times the share of its votes against the label."""
-        slots = _slots(views["tokens"], len(self.z))
+        slots = _slots(views[self.tokens], len(self.z))
         labels, rows = np.maximum(views.labels, 0), np.arange(len(views))
         lifts = np.maximum(self.z[slots, labels[:, None]], self.doubt[slots])
         told: NDArray[np.float64] = np.maximum(lifts, 0.0).astype(np.float64) ** 2 / 2
-        judges = np.array(_judges(views, self.votes))
+        judges = np.array(_judges(views, self.votes, self.tokens))
         for judge in sorted(set(judges.tolist())):
             told[:, judges == judge] *= 1.0 - _votes(views, judge, self.smoothing)[rows, labels][:, None]
         return told
 
 
-def _judges(views: Views, votes: str) -> tuple[str, ...]:
+def _judges(views: Views, votes: str, tokens: str) -> tuple[str, ...]:
     """The view of votes for each token; trusted voters judge all alike, for the batch has no hold on them."""
     named: tuple[str, ...] = views.names.get("judges", ())
     if votes == "neighbour_labels" and named and set(named) <= set(views.arrays):
         return tuple(named)
-    return (votes,) * int(views["tokens"].shape[1])
+    return (votes,) * int(views[tokens].shape[1])
 
 
 def _carried(slots: NDArray[np.uint32], buckets: int) -> csr_array:

@@ -32,7 +32,7 @@ JARGON = re.compile(
     r"\bNone\b|whiten|mahalanobis|\[\[|array\(",
     re.IGNORECASE,
 )
-OF_IMAGES = ("hbos_pixels", "mahalanobis_tones", "components", "shared_detail", "trigger")
+OF_IMAGES = ("hbos_pixels", "mahalanobis_tones", "components", "shared_detail", "trigger", "trigger_waves")
 OF_TEXTS = ("hidden_characters", "payload", "response_trigger")
 OTHERS = (set(DETECTORS) - {*OF_IMAGES, *OF_TEXTS, "shared_detail_fine"}) | {"trigger"}
 Panels = dict[str, tuple["Panel", pl.DataFrame]]

@@ -71,7 +71,8 @@ class Encoder:
         raw: pixels of the first image column in [0, 1], else the features.
         pixels: the same, where there is an image column; luminance: their mean over the colours; detail: what of that
             is finer than its surroundings; fine: the same of larger images as they came; left, right: (rows, at most
-            64) one half of it alone; coarse: (rows, d) its longest waves.
+            64) one half of it alone; where they are asked for, waves: (rows, bins) uint32 hashes of its short waves,
+            and coarse: (rows, d) what its longest say.
         values: (rows, columns) uint32 codes of the exact values of the first 64 columns, 0 where missing, where there
             are two columns or more.
         missing: (rows, columns) whether each feature column has no value, before anything takes its place; where two
@@ -90,7 +91,7 @@ class Encoder:
     texts: Mapping[str, Texts]
     images: Mapping[str, Images]
     waves: Frequencies | None
-    """Of the first image column."""
+    """Of the first image column; None where nobody asks."""
     vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     frozen: Mapping[str, Frozen]
     """Text or image column -> its frozen encoder, where the policy names one."""
@@ -109,9 +110,17 @@ class Encoder:
 
     @classmethod
     def fit(
-        cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device
+        cls, frame: pl.DataFrame, contract: Contract, seed: int, device: torch.device, *, waved: bool = False
     ) -> tuple[Encoder, dict[str, NDArray[np.generic]], dict[str, tuple[str, ...]]]:
-        """Fit on a frame of canonical records; gives the encoder and what `encode` says of the same frame."""
+        """Fit on a frame of canonical records; gives the encoder and what `encode` says of the same frame.
+
+        Args:
+            frame: The records.
+            contract: Names the features.
+            seed: Fixes filters and axes.
+            device: Where torch computes.
+            waved: Whether the views ``waves`` and ``coarse`` are asked for.
+        """
         rng = np.random.default_rng(seed)
         columns: dict[str, Column] = {}
         texts, images, vectors = {}, {}, {}
@@ -143,9 +152,8 @@ class Encoder:
         frozen, said = frozen_columns(frame, contract, seed, device)
         known = Looks.of(_NONE)
         waves = None
-        if images:
-            first = next(iter(images))
-            waves = Frequencies.fit(pixels[first], len(window_names(images[first].side)))
+        if images and waved:
+            waves = Frequencies.fit(pixels[next(iter(images))])
         pair = contract.pair
         draft = cls(columns, texts, images, waves, vectors, frozen, plain, pair, known, usual, patchy, None, device)
         return draft._finished(_Read(frame, pixels, looked, words, said), seed)
@@ -218,6 +226,9 @@ class Encoder:
             if shape.fine:
                 arrays["fine"] = detail(decode(read.frame[first], shape.fine, 1))
             arrays.update({half: read.looked[first][half] for half in HALVES})
+            if self.waves is not None:
+                arrays["waves"], arrays["coarse"] = self.waves.views(pixels)
+                names["waves"] = self.waves.names
             arrays["tones"], names["tones"] = tones(pixels), tone_names(shape.channels)
             arrays["shape"], names["shape"] = arrays["tones"], names["tones"]
         if self.texts:
@@ -240,17 +251,11 @@ class Encoder:
         blocks: list[NDArray[np.uint32]] = []
         named: list[str] = []
         judges: tuple[str, ...] = ()
-        found: dict[str, NDArray[np.generic]] = {}
         if self.images:
             first = next(iter(self.images))
             blocks.append(pattern_tokens(read.pixels[first]))
             named += window_names(self.images[first].side)
             judges = window_judges(self.images[first].side)
-        if self.images and self.waves is not None:
-            waves, found["coarse"] = self.waves.views(read.pixels[first])
-            blocks.append(waves)
-            named += self.waves.names
-            judges += ("coarse_votes",) * len(self.waves.names)
         elif len(self.columns) > 1:
             pairs, pair_names = self._pairs(read.frame)
             blocks.append(pairs)
@@ -258,6 +263,7 @@ class Encoder:
         said = {name: texts.tokens(read.words[name], place) for place, (name, texts) in enumerate(self.texts.items())}
         blocks += said.values()
         named += [f"words of {name}" for name, tokens in said.items() for _ in range(tokens.shape[1])]
+        found: dict[str, NDArray[np.generic]] = {}
         if blocks:
             found["tokens"], names["tokens"] = np.concatenate(blocks, axis=1), tuple(named)
             names["judges"] = judges + ("neighbour_labels",) * (len(named) - len(judges))

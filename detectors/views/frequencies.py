@@ -10,16 +10,15 @@ import numpy as np
 from lazaretto.detectors.views.images import mix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from lazaretto.detectors.views.images import Floats, Pixels
 
 _COARSE = 4.0
 """Waves per image from which on a bin is a token; all longer waves together are the view ``coarse``."""
-_STRONG = (0.8, 0.95)
-"""Levels of a bin's amplitude from which on a record has a token there: each level has tokens of its own."""
+_STRONG = (0.9, 0.98)
+"""Levels of a bin's amplitude from which on a record has a token there: each level has tokens of its own. Of one image
+in five as many sound ones would share a token with a trigger as carry that."""
 _PHASES = 8
 _FITTED = 4_000
 _CHUNK = 1_024
@@ -41,12 +40,10 @@ class Frequencies:
     """(bins,) waves from left to right."""
     strong: Floats
     """(levels, bins) amplitudes."""
-    first: int
-    """Place of the first token among all of a record."""
 
     @classmethod
-    def fit(cls, pixels: Pixels, first: int) -> Frequencies:
-        """From (rows, side, side, channels) decoded images; their tokens come after ``first`` others."""
+    def fit(cls, pixels: Pixels) -> Frequencies:
+        """From (rows, side, side, channels) decoded images."""
         side = pixels.shape[1]
         rows, columns = np.meshgrid(np.fft.fftfreq(side, 1 / side), np.fft.rfftfreq(side, 1 / side), indexing="ij")
         # Without waves across, or with the most there can be, those down and up are the same bin twice.
@@ -55,7 +52,7 @@ class Frequencies:
         down, across = rows[chosen].astype(np.int64), columns[chosen].astype(np.int64)
         amplitude = np.abs(_spectrum(pixels[:_FITTED])[:, down, across])
         strong = np.quantile(amplitude, _STRONG, axis=0).astype(np.float32)
-        return cls(side, down, across, strong, first)
+        return cls(side, down, across, strong)
 
     def views(self, pixels: Pixels) -> tuple[NDArray[np.uint32], Floats]:
         """The tokens of decoded images, and ``coarse``: the direction of all longer waves, brightness aside.
@@ -75,7 +72,7 @@ class Frequencies:
         bins = spectrum[:, self.down, self.across]
         level = (np.abs(bins)[:, None] > self.strong).sum(axis=1).astype(np.uint32)
         turned = np.floor((np.angle(bins) / (2 * np.pi) + 1.0) * _PHASES).astype(np.uint32) % np.uint32(_PHASES)
-        places = np.arange(self.first, self.first + len(self.down), dtype=np.uint32)
+        places = np.arange(len(self.down), dtype=np.uint32)
         tokens = np.where(level == 0, np.uint32(0), mix(level * np.uint32(_PHASES) + turned, places))
         rows, columns = (np.fft.fftfreq(self.side, 1 / self.side), np.fft.rfftfreq(self.side, 1 / self.side))
         radius = np.hypot(rows[:, None], columns)
@@ -92,16 +89,15 @@ class Frequencies:
             for down, across in zip(self.down.tolist(), self.across.tolist(), strict=True)
         )
 
-    def without(self, image: Pixels, places: Sequence[int]) -> Pixels:
+    def without(self, image: Pixels, places: NDArray[np.int64]) -> Pixels:
         """(side, side, channels) the image without its waves in these bins.
 
         Args:
             image: (side, side, channels).
-            places: Of the tokens among all of the record.
+            places: Of the bins.
         """
-        bins = np.asarray(places) - self.first
         taken = np.zeros((self.side, self.side // 2 + 1), dtype=np.complex128)
-        down, across = self.down[bins], self.across[bins]
+        down, across = self.down[places], self.across[places]
         taken[down, across] = _spectrum(image[None])[0, down, across]
         edge = (across == 0) | (2 * across == self.side)
         taken[-down[edge], across[edge]] = np.conj(taken[down[edge], across[edge]])
