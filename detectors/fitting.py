@@ -15,6 +15,7 @@ import polars as pl
 from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.calibrating import calibrated_by_able
 from lazaretto.detectors.drawn import MANY_ROWS, Drawn, require_trusted
+from lazaretto.detectors.gradients import trusted_direction
 from lazaretto.detectors.listening import with_listener
 from lazaretto.detectors.panel import (
     Crossed,
@@ -25,7 +26,6 @@ from lazaretto.detectors.panel import (
     encode_labels,
     enriched,
     raw_scores,
-    trusted_direction,
 )
 from lazaretto.detectors.views.encode import Encoder
 from lazaretto.detectors.views.images import HALVES, PARTS

@@ -353,23 +353,6 @@ def enriched(probe: Probe | None, near: Near, number: int, views: Views) -> View
     return near.aligned(views.with_arrays({**seen, **near.views(views)}))
 
 
-def trusted_direction(views: Views, trusted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(classes, projections) unit mean of the gradients of the trusted records of each class; NaN where there are none.
-
-    Args:
-        views: With gradients.
-        trusted: (rows,) which of them are trusted.
-    """
-    gradients = views["gradients"].astype(np.float64)
-    found = np.full((len(views.classes), gradients.shape[1]), np.nan)
-    for label in range(len(found)):
-        mine = trusted & (views.labels == label)
-        if mine.any():
-            mean = gradients[mine].mean(axis=0)
-            found[label] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    return found
-
-
 def with_consensus(p: NDArray[np.float64], agreement: HasTail) -> NDArray[np.float64]:
     """(rows, detectors + 1): the detectors' p-values and that of their consensus."""
     return np.column_stack([p, agreement.p_value(consensus(p))])

@@ -45,7 +45,7 @@ class Frequencies:
     def fit(cls, pixels: Pixels) -> Frequencies:
         """From (rows, side, side, channels) decoded images."""
         side = pixels.shape[1]
-        rows, columns = np.meshgrid(np.fft.fftfreq(side, 1 / side), np.fft.rfftfreq(side, 1 / side), indexing="ij")
+        rows, columns = _waves(side)
         # Without waves across, or with the most there can be, those down and up are the same bin twice.
         twice = (rows < 0) & ((columns == 0) | (columns == side / 2))
         chosen = (np.hypot(rows, columns) >= _COARSE) & ~twice
@@ -74,8 +74,7 @@ class Frequencies:
         turned = np.floor((np.angle(bins) / (2 * np.pi) + 1.0) * _PHASES).astype(np.uint32) % np.uint32(_PHASES)
         places = np.arange(len(self.down), dtype=np.uint32)
         tokens = np.where(level == 0, np.uint32(0), mix(level * np.uint32(_PHASES) + turned, places))
-        rows, columns = (np.fft.fftfreq(self.side, 1 / self.side), np.fft.rfftfreq(self.side, 1 / self.side))
-        radius = np.hypot(rows[:, None], columns)
+        radius = np.hypot(*_waves(self.side))
         long = spectrum[:, (radius > 0) & (radius < _COARSE)]
         coarse = np.concatenate([long.real, long.imag], axis=1).astype(np.float32)
         # A wave that is cut off at black or white leaves an image brighter or of less contrast.
@@ -103,6 +102,12 @@ class Frequencies:
         taken[-down[edge], across[edge]] = np.conj(taken[down[edge], across[edge]])
         waves = np.fft.irfft2(taken, s=(self.side, self.side))
         return np.clip(np.rint(image - waves[..., None]), 0, 255).astype(np.uint8)
+
+
+def _waves(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(side, side / 2 + 1) waves down, and across, of each bin of a spectrum."""
+    down, across = np.meshgrid(np.fft.fftfreq(side, 1 / side), np.fft.rfftfreq(side, 1 / side), indexing="ij")
+    return down, across
 
 
 def _spectrum(pixels: Pixels) -> NDArray[np.complex128]:
