@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lazaretto.calibrate import EstimatedNull, Excess, PerClassNull, TrustedNull, consensus, weigh
+from lazaretto.calibrate import (
+    EstimatedNull,
+    Excess,
+    PerClassNull,
+    TrustedNull,
+    Weights,
+    consensus,
+    weigh,
+    weigh_by_class,
+)
 from lazaretto.detectors.class_scale import ClassScale
 from lazaretto.detectors.drawn import FEWEST_SCORES
 from lazaretto.detectors.panel import DetectorsFailed, Fold, Panel, Scores, fold_of, with_consensus
@@ -90,7 +99,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
         agreed = consensus(p[source])
         agreement = Tail.fit(agreed, CLEAN) if is_reference.any() else WideTail.fit(agreed)
         batch = with_consensus(p[others & ~is_reference], agreement)
-        fusion = Excess.of(batch) if is_reference.any() else weigh(batch, panel.priors, panel.odds)
+        fusion = Excess.of(batch) if is_reference.any() else _weighed(panel, batch, drawn.fitted.labels[others])
         folds.append(replace(fold, agreement=agreement, fusion=fusion))
     panel = replace(panel, folds=tuple(folds))
     if calibration is None:
@@ -100,6 +109,12 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
     unvouched = _unvouched(panel, crossed, drawn, judged)
     folds = [replace(fold, null=null) for fold, null in zip(folds, nulls, strict=True)]
     return replace(panel, folds=tuple(folds), unvouched=unvouched)
+
+
+def _weighed(panel: Panel, batch: NDArray[np.float64], labels: NDArray[np.int64]) -> Weights:
+    """What each detector counts for, from (rows, detectors + 1) p-values of records with these (rows,) labels."""
+    overall = weigh(batch, panel.priors, panel.odds)
+    return weigh_by_class(overall, batch, labels, len(panel.classes), panel.within_classes)
 
 
 def _tailed(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn, number: int) -> Fold:

@@ -63,7 +63,7 @@ class Company:
     """It is fitted when all others are, to what they say."""
     scaled: ClassVar[bool] = True
     """By class."""
-    tail: ClassVar[str] = "narrow"
+    tail: ClassVar[str] = "group"
 
     def summarise(self, views: Views) -> Rows:
         """The records and how odd they are."""

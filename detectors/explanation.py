@@ -50,7 +50,7 @@ def explain(
         if not len(index):
             continue
         views = panel.enriched(number, base.take(index))
-        share = fold.shares(scores.p_values[index])[:, :-1]
+        share = fold.shares(scores.p_values[index], views.labels)[:, :-1]
         order = np.argsort(-share, axis=1, kind="stable")[:, :most]
         drivers = _drivers(panel, number, views, scores.faults)
         for column, name in enumerate(panel.names):

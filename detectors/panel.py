@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lazaretto.detectors.views.probe import Probe
 
 _LONGEST_COMPLAINT = 300
+_WITHIN_CLASSES = ("representation", "gradient")
+"""Families whose detectors compare a record with those of its label."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +138,16 @@ class Fold:
         """(rows,) a detector's scores, beside what is usual of the label where that is asked."""
         return self.scales[name](scores, labels) if name in self.scales else scores
 
-    def shares(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+    def shares(self, p: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """(rows, detectors + 1) what each detector, and last their consensus, adds to the suspicion.
 
         Args:
             p: (rows, detectors) the detectors' p-values.
+            labels: (rows,) of the records.
         """
         if self.agreement is None or self.fusion is None:
             raise ValueError("the panel is not calibrated")
-        return self.fusion.shares(with_consensus(p, self.agreement))
+        return self.fusion.shares(with_consensus(p, self.agreement), labels)
 
     def p_value(self, suspicion: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """(rows,) calibrated p-values of records with these fused scores and labels; NaN before there is a null."""
@@ -213,6 +216,11 @@ class Panel:
     def odds(self) -> tuple[bool, ...]:
         """Whose p-values stand for odds; their consensus last, whose does not."""
         return (*(getattr(detector, "tail", "wide") == "odds" for detector in self.detectors), False)
+
+    @property
+    def within_classes(self) -> NDArray[np.bool_]:
+        """(detectors + 1,) which compare a record with its class; their consensus does not."""
+        return np.array([*(detector.family in _WITHIN_CLASSES for detector in self.detectors), False])
 
     @property
     def null_kind(self) -> str:
@@ -311,7 +319,7 @@ class Panel:
         p = fold.p_values(self.names, raw, base.labels)
         unknown = self.unknown(base)
         p[unknown] = SMALLEST_P
-        suspicion = fuse(fold.shares(p))
+        suspicion = fuse(fold.shares(p, base.labels))
         # Whatever the null: a batch full of unknown labels must not make them usual.
         calibrated = fold.p_value(np.where(unknown, np.inf, suspicion), base.labels)
         return Scores(raw, p, suspicion, calibrated)

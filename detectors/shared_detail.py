@@ -47,7 +47,7 @@ class SharedDetail:
     nearest: int = 6
     limit: int = 10_000
     reads: tuple[str, ...] = ("detail", "luminance")
-    tail: str = "narrow"
+    tail: str = "group"
     family: ClassVar[str] = "representation"
     needs_label: ClassVar[bool] = True
 

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lazaretto.calibrate import EstimatedNull, Excess, PValueCounts, TrustedNull, Weights, consensus, fuse, weigh
+from lazaretto.calibrate import (
+    EstimatedNull,
+    Excess,
+    PValueCounts,
+    TrustedNull,
+    Weights,
+    consensus,
+    fuse,
+    weigh,
+    weigh_by_class,
+)
 from lazaretto.tails import CLEAN, SMALLEST_P, OddsTail, Tail, fitted_tail
 
 finite = st.floats(-1e6, 1e6)
@@ -137,6 +147,52 @@ def test_where_nearly_all_scores_are_zero_the_others_are_no_rarer_than_they_say(
     scores = np.concatenate([np.zeros(990), np.linspace(1.0, 8.0, 10)])
     assert fitted_tail(scores, "wide").p_value(np.array([8.0]))[0] == SMALLEST_P
     np.testing.assert_allclose(fitted_tail(scores, "heavy").p_value(np.array([8.0, 20.0])), np.exp([-8.0, -20.0]))
+
+
+@pytest.mark.parametrize("kind", ["group", "light"])
+def test_what_a_group_shares_is_no_rarer_than_a_third_of_a_record_in_all(kind: str) -> None:
+    scores = np.random.default_rng(9).normal(size=3_000)
+    asked = np.array([2.0, 30.0, np.nan])
+    alone, group = fitted_tail(scores, "narrow").p_value(asked), fitted_tail(scores, kind).p_value(asked)
+    assert alone[1] == SMALLEST_P
+    assert group[1] == pytest.approx(0.3 / 3_000)
+    assert group[0] >= alone[0]
+    assert group[2] == SMALLEST_P
+
+
+def test_a_detector_with_an_excess_in_one_class_counts_for_more_there_alone() -> None:
+    rng = np.random.default_rng(10)
+    batch, labels = rng.uniform(size=(5_000, 3)), np.repeat(np.arange(10), 500)
+    batch[:60, 1] = 5e-3  # an eighth of the first class, and a hundredth of the batch
+    overall = weigh(batch)
+    np.testing.assert_allclose(overall.weights, 1 / 3)
+    weights = weigh_by_class(overall, batch, labels, 10, np.array([True, True, False]))
+    assert weights.by_class is not None
+    np.testing.assert_allclose(weights.by_class[1:], 1 / 3)
+    np.testing.assert_allclose(weights.by_class.sum(axis=1), 1.0)
+    assert weights.by_class[0, 1] > 0.42
+    poison = np.array([[0.5, 5e-3, 0.5]])
+    here, elsewhere, nowhere = (fuse(weights.shares(poison, np.array([label])))[0] for label in (0, 1, -1))
+    assert here > elsewhere + 0.1
+    assert elsewhere == nowhere == fuse(overall.shares(poison))[0]
+
+
+def test_a_detector_that_compares_no_classes_counts_the_same_in_all_of_them() -> None:
+    rng = np.random.default_rng(11)
+    batch, labels = rng.uniform(size=(5_000, 2)), np.repeat(np.arange(10), 500)
+    batch[:60, 1] = 5e-3
+    weights = weigh_by_class(weigh(batch), batch, labels, 10, np.array([True, False]))
+    np.testing.assert_allclose(weights.by_class, 0.5)
+
+
+def test_too_few_classes_or_records_say_nothing_of_a_class() -> None:
+    rng = np.random.default_rng(12)
+    batch, asked = rng.uniform(size=(600, 2)), np.array([True, True])
+    batch[:30, 1] = 1e-9
+    overall = weigh(batch)
+    assert weigh_by_class(overall, batch, np.arange(600) % 4, 4, asked) is overall
+    few = weigh_by_class(overall, batch, np.repeat(np.arange(12), 50), 12, asked)
+    np.testing.assert_allclose(few.by_class, np.repeat(overall.weights[None], 12, axis=0))
 
 
 @pytest.mark.parametrize("detectors", [1, 8, 24])

@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Labels = NDArray[np.int64]
 
 
 class Fusion(Protocol):
     """How much each detector's p-value adds to a record's suspicion."""
 
-    def shares(self, p_values: Floats) -> Floats:
-        """(rows, detectors) non-negative contributions; the largest is what drove the record."""
+    def shares(self, p_values: Floats, labels: Labels | None = None) -> Floats:
+        """(rows, detectors) non-negative contributions; the largest is what drove the record.
+
+        Args:
+            p_values: (rows, detectors).
+            labels: (rows,) classes of the records, negative for none; none has one where nothing is given.
+        """
         ...
 
 
@@ -52,10 +58,15 @@ class Weights:
 
     weights: Floats
     """(detectors,), non-negative, summing to 1."""
+    by_class: Floats | None = None
+    """(classes, detectors) the same in each class, where that differs."""
 
-    def shares(self, p_values: Floats) -> Floats:
+    def shares(self, p_values: Floats, labels: Labels | None = None) -> Floats:
         """(rows, detectors) weight over p-value."""
-        return np.asarray(self.weights / p_values, dtype=np.float64)
+        if self.by_class is None or labels is None:
+            return np.asarray(self.weights / p_values, dtype=np.float64)
+        here = np.where((labels >= 0)[:, None], self.by_class[np.maximum(labels, 0)], self.weights)
+        return np.asarray(here / p_values, dtype=np.float64)
 
 
 _EVER = 3e-4
@@ -79,7 +90,7 @@ class Excess:
         """From the batch's (rows, detectors) p-values."""
         return cls(tuple(np.sort(column) for column in batch.T))
 
-    def shares(self, p_values: Floats) -> Floats:
+    def shares(self, p_values: Floats, labels: Labels | None = None) -> Floats:  # noqa: ARG002  one protocol for all
         """(rows, detectors) share of the batch at or below the p-value, at least `_EVER`, over the p-value."""
         found = np.empty_like(p_values)
         for column, seen in enumerate(self.seen):
@@ -131,15 +142,51 @@ def weigh(batch: Floats, priors: Sequence[float] | None = None, odds: Sequence[b
         odds: (detectors,) whose p-values stand for odds; none by default.
     """
     prior = _PRIOR * np.ones(batch.shape[1]) * (1.0 if priors is None else np.asarray(priors, dtype=np.float64))
+    excess = _excess(batch)
+    if odds is not None:
+        said = np.where(batch < 1.0, ONE_IN / batch, 0.0)
+        excess = np.maximum(excess, np.where(odds, (said / (1.0 + said)).mean(axis=0), 0.0))
+    return Weights((prior + excess) / (prior + excess).sum())
+
+
+_CLASSES, _OF_A_CLASS = 5, 60
+"""Fewer classes than this, or fewer records of one, say nothing of what a class has to itself."""
+_HERE = 3.0
+"""How much more excess in its own class counts than excess anywhere."""
+
+
+def weigh_by_class(overall: Weights, batch: Floats, labels: Labels, classes: int, asked: NDArray[np.bool_]) -> Weights:
+    """The weights, and in each class more for a detector that has an excess there.
+
+    An attack aims at one class of many: what is a tenth of the class is a hundredth of the batch, and lost among the
+    records that are as odd by chance.
+
+    Args:
+        overall: From `weigh`.
+        batch: (rows, detectors) the same p-values.
+        labels: (rows,) of the same records, negative for none.
+        classes: How many there are.
+        asked: (detectors,) which may have more: those that compare a record with its class.
+    """
+    if classes < _CLASSES:
+        return overall
+    more = np.zeros((classes, batch.shape[1]))
+    for label in range(classes):
+        here = batch[labels == label]
+        if len(here) >= _OF_A_CLASS:
+            more[label] = np.where(asked, _HERE * _excess(here), 0.0)
+    mixed = overall.weights + more
+    return Weights(overall.weights, mixed / mixed.sum(axis=1, keepdims=True))
+
+
+def _excess(batch: Floats) -> Floats:
+    """(detectors,) share of (rows, detectors) p-values above what is to be expected of small ones, at least 0."""
     excess = np.zeros(batch.shape[1])
     for level in (1e-2, 1e-3, 1e-4):
         expected = _MISFIT * level
         noise = 3 * np.sqrt(expected / len(batch)) + _UNSURE
         excess = np.maximum(excess, (batch <= level).mean(axis=0) - expected - noise)
-    if odds is not None:
-        said = np.where(batch < 1.0, ONE_IN / batch, 0.0)
-        excess = np.maximum(excess, np.where(odds, (said / (1.0 + said)).mean(axis=0), 0.0))
-    return Weights((prior + excess) / (prior + excess).sum())
+    return excess
 
 
 @dataclass(frozen=True)
@@ -180,7 +227,7 @@ class PerClassNull:
     kind = "trusted"
 
     @classmethod
-    def of(cls, scores: Floats, labels: NDArray[np.int64], classes: int, fewest: int) -> PerClassNull:
+    def of(cls, scores: Floats, labels: Labels, classes: int, fewest: int) -> PerClassNull:
         """From the calibration records' fused scores and classes, both (records,); a negative class is none."""
         counts = np.bincount(labels[labels >= 0], minlength=classes)
         order = np.argsort(counts, kind="stable").tolist()
@@ -192,7 +239,7 @@ class PerClassNull:
         nulls = tuple(TrustedNull(np.sort(scores[np.isin(labels, group)])) for group in members)
         return cls(nulls, tuple(members), TrustedNull(np.sort(scores)))
 
-    def p_value(self, scores: Floats, labels: NDArray[np.int64]) -> Floats:
+    def p_value(self, scores: Floats, labels: Labels) -> Floats:
         """(rows,) p-values of records with these scores and classes, each counted in its own group."""
         p = self.everyone.p_value(scores)
         for group, null in zip(self.members, self.groups, strict=True):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SMALLEST_P = 1e-12
 """p-value of a score beyond anything the tail can say, and of a score that is not finite."""
 
+_GROUPS = 0.3
+"""Groups as odd as the oddest that a clean batch is taken to have, in records."""
 _EXPONENTS = (0.5, 2.5)
 _FEWEST = 20
 _BEYOND = 4
@@ -149,14 +151,32 @@ class OddsTail:
         return np.where(np.isfinite(scores), np.clip(p, SMALLEST_P, 1.0), SMALLEST_P)
 
 
+@dataclass(frozen=True)
+class GroupTail:
+    """Of what several records have in common: no rarer than a third of a record in all that were fitted on.
+
+    Nature makes groups, too, as a dozen drawings of one series. One batch cannot say how rare they are, and a tail that
+    is extrapolated calls them one in a million millions, by which they outdo every attack. A record that is odd alone
+    is no such detector's business.
+    """
+
+    tail: HasTail
+    least: float
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) probabilities of a score at least as high, not below ``least``; not finite gives the smallest."""
+        return np.where(np.isfinite(scores), np.maximum(self.tail.p_value(scores), self.least), SMALLEST_P)
+
+
 def fitted_tail(scores: Floats, kind: str) -> HasTail:
     """The tail of scores that may hold poison, or, of kind ``clean``, of trusted records' scores.
 
     Args:
         scores: (rows,).
         kind: A detector's ``tail``: ``narrow`` where many poisons at once must not be taken for the tail itself, as
-            with a class shifted by one pattern; ``light`` where it is besides no heavier than an exponential, as of
-            cosines in many dimensions; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
+            with a class shifted by one pattern; ``group`` where besides only several records together can have a high
+            score (`GroupTail`); ``light`` where it is besides no heavier than an exponential, as of cosines in many
+            dimensions; ``crowded`` where they may be a twentieth, as with a trigger; ``odds``
             where scores are the logarithm of odds; ``log`` where they grow like minus the logarithm of a tail;
             ``heavy`` where they never fall faster than that, and most are 0; ``known`` where they are just that;
             ``wide`` for all else.
@@ -165,8 +185,9 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
         return KnownTail() if kind == "known" else OddsTail()
     if kind in ("clean", "narrow"):
         return Tail.fit(scores, CLEAN if kind == "clean" else CONTAMINATED)
-    if kind == "light":
-        return Tail.fit(scores, CONTAMINATED, 1.0)
+    if kind in ("group", "light"):
+        tail = Tail.fit(scores, CONTAMINATED, 1.0 if kind == "light" else _EXPONENTS[0])
+        return GroupTail(tail, _GROUPS / tail.count)
     if kind == "crowded":
         return WideTail.fit(scores, late=CROWDED)
     if kind == "heavy":
