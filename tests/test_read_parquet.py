@@ -55,7 +55,7 @@ def read_values(values: list[object], arrow_type: pa.DataType, column: str) -> R
         ([[1, 2], None], pa.list_(pa.int32()), "{type: vector, dimensions: 2, nullable: true}", [[1.0, 2.0], None]),
         ([[1.5, 2]], pa.list_(pa.float64(), 2), "{type: vector, dimensions: 2}", [[1.5, 2.0]]),
         ([dt.date(2024, 1, 2)], pa.date32(), "timestamp", [dt.datetime(2024, 1, 2, tzinfo=dt.UTC)]),
-        ([dt.datetime(2024, 1, 2)], pa.timestamp("ms"), "timestamp", [dt.datetime(2024, 1, 2, tzinfo=dt.UTC)]),  # noqa: DTZ001
+        ([dt.datetime(2024, 1, 2)], pa.timestamp("ms"), "timestamp", [dt.datetime(2024, 1, 2, tzinfo=dt.UTC)]),  # noqa: DTZ001  a time without a zone is what is read here
         (
             [dt.datetime(2024, 1, 2, tzinfo=dt.UTC)],
             pa.timestamp("ns", "Asia/Tokyo"),
