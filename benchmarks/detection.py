@@ -251,10 +251,12 @@ def main() -> None:
     if not found.runs:
         raise asked.nothing_measured()
     from benchmarks.detection_report import write_report
+    from benchmarks.provenance import provenance
     from benchmarks.trained_report import trained_parts
 
-    out = None if given.short else given.out
-    print(write_report(list(found.runs.values()), out, machine(), trained_parts(list(found.trained.values()), out)))
+    out, runs, trained = None if given.short else given.out, list(found.runs.values()), list(found.trained.values())
+    more = [*trained_parts(trained, out), *provenance(runs, trained)]
+    print(write_report(runs, out, machine(), more))
 
 
 if __name__ == "__main__":

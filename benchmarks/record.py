@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.machine import code, processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +47,10 @@ class Run:
     """Whether the source of all poisons was named; None where they are of several, or none was looked for."""
     innocents_named: int | None = None
     """Other sources that were named; None where none was looked for."""
+    code: str = ""
+    """The commit it was measured with; empty where that is not known."""
+    processor: str = ""
+    """What it was measured on."""
 
     @property
     def key(self) -> Key:
@@ -74,6 +80,8 @@ class Trained:
     success: float | None = None
     """Share of them it calls what the attacker wants; None where he wants nothing of single records."""
     seconds: float = 0.0
+    code: str = ""
+    processor: str = ""
 
     @property
     def key(self) -> Key:
@@ -92,6 +100,7 @@ class Record:
             others: Further files, read before it: of two lines with the same key the later counts.
         """
         self.path = path
+        self._code, self._processor = code(), processor()
         self.runs: dict[Key, Run] = {}
         self.trained: dict[Key, Trained] = {}
         for file in [*others, *([path] if path is not None and path.exists() else [])]:
@@ -99,7 +108,8 @@ class Record:
                 self._put(json.loads(line))
 
     def add(self, found: Run | Trained) -> None:
-        """Print it, keep it, and append it to the file."""
+        """Print it, keep it, and append it to the file with what measured it."""
+        found = replace(found, code=self._code, processor=self._processor)
         print(_said(found), flush=True)
         line: dict[str, Any] = asdict(found) if isinstance(found, Run) else {_TRAINED: asdict(found)}
         self._put(line)

@@ -13,6 +13,7 @@ from benchmarks.data import DATA_SETS, DataSet
 from benchmarks.detection import OURS, auroc, measured, recall_at_rate, sources_named
 from benchmarks.detection_report import TARGETS, write_report
 from benchmarks.plans import PLANS, Case, Plan, case
+from benchmarks.provenance import provenance
 from benchmarks.record import Record, Run
 from lazaretto.attacks.catalogue import ATTACKS
 
@@ -56,7 +57,8 @@ def test_a_run_is_measured_recorded_and_reported(flights: DataSet, tmp_path: Pat
     assert runs[0].recall_at_rate >= 0.8
     assert set(runs[0].detectors) >= {"trigger", "margin", "copies"}
     Record(tmp_path / "runs.jsonl").add(runs[0])
-    assert list(Record(tmp_path / "runs.jsonl").runs.values()) == runs
+    kept = Record(tmp_path / "runs.jsonl").runs.values()
+    assert [dataclasses.replace(run, code="", processor="") for run in kept] == runs
     text = write_report(runs, tmp_path / "out", "a machine")
     assert (tmp_path / "out" / "benchmark.md").read_text() == text
     assert (tmp_path / "out" / "benchmark.svg").stat().st_size > 1_000
@@ -98,6 +100,19 @@ def test_attacks_are_told_one_by_one_over_all_data_and_the_worst_seed_where_it_i
     assert "| clean batches: share held | 0.01 | mnist 0.40% (worst 0.40%) |" in text
     # The source is to be named, its records not all found: 0.55 of one and 0.94 of the other.
     assert "attacks, each the mean of its data sets: 0.74, target 0.90 missed; the worst is 0.55 (the flood)" in text
+
+
+def test_what_was_measured_says_with_which_code_and_where(tmp_path: Path) -> None:
+    run = Run("flights", "flood", "flood of copies, 2 %", "batch", "Lazaretto", 0, 10, recall_at_rate=0.5, auroc=0.9)
+    record = Record(tmp_path / "record.jsonl")
+    record.add(run)
+    assert all((measured := kept).processor for kept in Record(tmp_path / "record.jsonl").runs.values())
+    peer, older = (dataclasses.replace(run, method="PyOD KNN", code="1234567"), dataclasses.replace(run, code="old"))
+    elsewhere = dataclasses.replace(older, data="mnist", seed=1)
+    text = "\n".join(provenance([peer, older, elsewhere]))
+    assert "| 1234567 | not recorded | peers: flights |" in text
+    assert "| old | not recorded | Lazaretto: flights, mnist |" in text
+    assert measured.code in "\n".join(provenance([measured]))
 
 
 def test_ours_come_first_whichever_was_read_first() -> None:
