@@ -9,6 +9,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lazaretto.grey import eight_bits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -59,7 +61,8 @@ def picture(column: str, data: bytes, sentences: Iterable[str], side: int = _SHO
                 width, height = image.size
                 if width * height > _MOST_PIXELS:
                     return None
-                plain = image.convert("L" if image.mode in {"1", "L", "I;16"} else "RGB")
+                grey = image.mode in {"1", "L", "I", "I;16"}
+                plain = eight_bits(image).convert("L" if grey else "RGB")
         except Exception:  # noqa: BLE001  whatever a hostile file makes the decoder raise, the report goes on without it
             return None
     plain.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))

@@ -20,6 +20,8 @@ _FOLDS = 5
 _FOLDS_OF_MANY = 2
 MANY_ROWS = 10_000
 """More fitted records are judged in fewer folds, and learnt from in fewer passes."""
+FEWEST_OF_A_CLASS = 5
+"""Without a trusted set a label that fewer records have is nobody's to vouch for: it is unknown, and waits."""
 FEWEST_SCORES = 20
 """What a `Tail` is fitted on at least."""
 _REFERENCE_SHARE = 2

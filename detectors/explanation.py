@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.detectors.counterfactual import asked_without
+from lazaretto.detectors.drawn import FEWEST_OF_A_CLASS
 from lazaretto.detectors.panel import complaint, fold_of
 from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.trigger import TriggerScorer
@@ -134,8 +135,11 @@ def _stranger(panel: Panel, record: pl.DataFrame) -> str:
     value = None if panel.label is None else record[panel.label][0]
     if value is not None and panel.label in panel.withheld:
         value = "(withheld)"
-    known = "trusted record" if panel.null_kind == "trusted" else "record of those the detectors were fitted on"
-    return "it has no label" if value is None else f"its label {str(value)[:60]!r} occurs in no {known}"
+    if value is None:
+        return "it has no label"
+    if panel.null_kind == "trusted":
+        return f"its label {str(value)[:60]!r} occurs in no trusted record"
+    return f"its label {str(value)[:60]!r} occurs in fewer than {FEWEST_OF_A_CLASS} of the records fitted on"
 
 
 def _drivers(panel: Panel, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from lazaretto.detector import Detector, Views, fit
 from lazaretto.detectors.calibrating import calibrated_by_able
-from lazaretto.detectors.drawn import MANY_ROWS, Drawn, require_trusted
+from lazaretto.detectors.drawn import FEWEST_OF_A_CLASS, MANY_ROWS, Drawn, require_trusted
 from lazaretto.detectors.gradients import trusted_direction
 from lazaretto.detectors.listening import with_listener
 from lazaretto.detectors.panel import (
@@ -57,8 +57,6 @@ _FEWEST_VOTERS = 200
 _MOST_CLASSES = 1_000
 _DROPPED = 16
 """Times that the probe is asked with half of its hidden units, where a detector wants to know."""
-_FEWEST_OF_A_CLASS = 5
-"""Without a trusted set a label that fewer records have is nobody's to vouch for: it is unknown, and waits."""
 _FITTED_VIEWS = {
     "hidden",
     "neighbour_labels",
@@ -101,7 +99,9 @@ def fit_panel(
     require_trusted(contract.policy, given=trusted is not None)
     clock = _Clock()
     keys = seed if keys is None else keys
-    everything = sample if trusted is None else pl.concat([sample, trusted])
+    # In the order of their keys, as the batch's: sums of another order differ, and so do borderline verdicts.
+    order = None if trusted is None else np.argsort(record_keys(trusted, keys), kind="stable")
+    everything = sample if trusted is None or order is None else pl.concat([sample, trusted[order]])
     waved = any("waves" in detector.reads for detector in detectors)
     encoder, arrays, names = Encoder.fit(everything, contract, seed, device, waved=waved)
     classes = _classes(sample, trusted, contract)
@@ -145,6 +145,8 @@ def fit_panel(
             places = [np.flatnonzero(which == number) for number in range(drawn.folds)]
             reading = Reading.laid_out(len(fitted), places, readings).take(batch)
         done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[batch][:, left], reading))
+    if done.unvouched is not None and order is not None:
+        done = replace(done, unvouched=done.unvouched[np.argsort(order)])
     clock.lap("calibration")
     return done
 
@@ -229,12 +231,12 @@ def _classes(sample: pl.DataFrame, trusted: pl.DataFrame | None, contract: Contr
     """
     if contract.label is None or contract.all_columns[contract.label].type not in ("category", "boolean", "integer"):
         return ()
-    source, fewest = (sample, _FEWEST_OF_A_CLASS) if trusted is None else (trusted, 1)
+    source, fewest = (sample, FEWEST_OF_A_CLASS) if trusted is None else (trusted, 1)
     labels = source[contract.label].cast(pl.String).drop_nulls()
     counts = labels.value_counts(name="count").filter(pl.col("count") >= fewest)
     known = counts.sort(["count", contract.label], descending=[True, False]).head(_MOST_CLASSES)
     few_of_many = known["count"].sum() * 2 < len(labels)
-    if few_of_many or len(known) * _FEWEST_OF_A_CLASS > len(labels) or (trusted is None and len(known) < 2):  # noqa: PLR2004  one label is no class
+    if few_of_many or len(known) * FEWEST_OF_A_CLASS > len(labels) or (trusted is None and len(known) < 2):  # noqa: PLR2004  one label is no class
         return ()
     return tuple(sorted(known[contract.label].to_list()))
 

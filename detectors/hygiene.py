@@ -58,9 +58,9 @@ class CopiesScorer:
     def explain(self, views: Views) -> list[str]:
         """How many there are."""
         return [
-            f"{count} records of the batch look exactly like it, itself included"
+            f"{count} of the records the detectors were fitted on look exactly like it, itself included"
             if count > 1
-            else "no other record of the batch looks exactly like it"
+            else "no other of the records the detectors were fitted on looks exactly like it"
             for count in views["copies"]
         ]
 

@@ -98,7 +98,7 @@ class SharedDetailScorer:
     def explain(self, views: Views) -> list[str]:
         """How much detail is shared."""
         return [
-            "its label was never seen"
+            "its label is not known here"
             if label == UNKNOWN_LABEL
             else f"its fine detail goes together by {share:.0%} with that of {self.nearest} other records labelled"
             f" {self.classes[label]!r} that look different as a whole, as if one pattern lay over all of them"

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _UNIT = 256
 """Votes are counted in 1/256ths, as integers, so that merging is exact in any order."""
 
+_CELLS = 1 << 23
+"""Buckets times classes, at most."""
+
 
 @dataclass(frozen=True)
 class TokenCounts:
@@ -86,6 +89,7 @@ class TriggerMiner:
 
     name: str = "trigger"
     buckets: int = 1 << 18
+    """Of more than 32 classes fewer, so that the counts of all of them stay within 64 MiB each."""
     shrink: float = 1.0
     misfit: float = 0.3
     misfit_against: float = 0.1
@@ -107,16 +111,17 @@ class TriggerMiner:
     def summarise(self, views: Views) -> TokenCounts:
         """Count every token of every record with a known label."""
         classes = len(views.classes)
+        buckets = min(self.buckets, 1 << int(np.log2(max(_CELLS // max(classes, 1), 1))))
         judges = _judges(views, self.votes, self.tokens)
-        observed, expected, variance = (np.zeros((self.buckets, classes), dtype=np.int64) for _ in range(3))
+        observed, expected, variance = (np.zeros((buckets, classes), dtype=np.int64) for _ in range(3))
         kinds = sorted(set(judges))
-        against, usual = np.zeros(self.buckets, dtype=np.int64), np.zeros((len(kinds), 2, classes), dtype=np.int64)
-        judged = np.zeros((self.buckets, len(kinds)), dtype=np.int64)
+        against, usual = np.zeros(buckets, dtype=np.int64), np.zeros((len(kinds), 2, classes), dtype=np.int64)
+        judged = np.zeros((buckets, len(kinds)), dtype=np.int64)
         known = views.labels != UNKNOWN_LABEL
         own = known[:, None] & (views.labels[:, None] == np.arange(classes))
         for place, judge in enumerate(kinds):
             mine = np.array([name == judge for name in judges], dtype=np.bool_)
-            carried = _carried(_slots(views[self.tokens][:, mine], self.buckets), self.buckets)
+            carried = _carried(_slots(views[self.tokens][:, mine], buckets), buckets)
             share = _votes(views, judge, self.smoothing) * known[:, None]
             other = np.rint(_UNIT * (own * (1 - share)).sum(axis=1)).astype(np.int64)
             observed += carried @ (_UNIT * own.astype(np.int64))
@@ -196,7 +201,7 @@ class TriggerScorer:
             name = self.names[place] if self.names else "something in it"
             words = views.words[row].get(int(views[self.tokens][row, place])) if views.words else None
             if label == UNKNOWN_LABEL:
-                said.append("its label was never seen")
+                said.append("its label is not known here")
                 continue
             if told[row, place] <= 0:
                 said.append("nothing in it goes with its label more often than its neighbours explain")

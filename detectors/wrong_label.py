@@ -196,7 +196,7 @@ class WrongLabelScorer:
         said = []
         for row, (other, label) in enumerate(zip(beside, views.labels, strict=True)):
             if label == UNKNOWN_LABEL:
-                said.append("its label was never seen")
+                said.append("its label is not known here")
                 continue
             nearest, given, instead = views["neighbour_labels"][row], self.classes[label], self.classes[other]
             words = (

@@ -32,6 +32,7 @@ NIGHTLY_RECORDS = 1_500
 """The same, every night."""
 _FEWEST = 200
 _CONFIDENCE = 0.95
+_ROW_COUNTS = "expect_table_row_count"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Drill:
     found: tuple[Found, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     """Attack -> why it could not be planted."""
+    hold_reasons: tuple[str, ...] = ()
+    """Why the whole copy would wait with nothing planted; then no attack shows anything by holding it."""
 
     @property
     def weakest(self) -> Found | None:
@@ -115,28 +118,31 @@ def drill(
     contract = load_contract(workspace.contract(dataset))
     batch, frame = _latest(workspace, dataset, contract, records, seed)
     ground = Ground.of(frame, contract)
+    if ground.image is not None:
+        ground = Ground.of(frame.filter(pl.col(ground.image).is_not_null()), contract)
+    frame = ground.frame
+    _require(len(frame), batch)
     chosen = _chosen(ground, attacks)
     on_step("nothing planted")
     state = workspace.work(dataset).parent
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ready = ground.with_images(ground.images()).frame if ground.image else frame
-    verdicts, summary = _judged(ready, contract, state, seed, device)
-    quiet = float(_stopped(verdicts, contract).mean())
     found, left_out = [], {}
-    for attack in chosen:
-        on_step(attack.title)
-        try:
-            planted = attack.plant(ground, rate or attack.rate, seed)
-        except ValueError as error:
-            left_out[attack.name] = str(error)
-            continue
-        verdicts, told = _judged(planted.frame, contract, state, seed, device)
-        found.append(
-            _found(
-                attack, rate or attack.rate, planted, (verdicts, _stopped(verdicts, contract)), held=bool(told["hold"])
-            )
-        )
-    return Drill(dataset, batch, len(frame), quiet, summary["null"]["kind"], tuple(found), left_out)
+    with tempfile.TemporaryDirectory(dir=state, prefix=".drill-") as folder:
+        judge = _Judge(_of_any_size(contract), Path(folder), seed, device, _trusted(ground, contract, Path(folder)))
+        verdicts, summary = judge(ground.with_images(ground.images()).frame if ground.image else frame)
+        quiet = float(_stopped(verdicts, contract).mean())
+        for attack in chosen:
+            on_step(attack.title)
+            try:
+                planted = attack.plant(ground, rate or attack.rate, seed)
+            except ValueError as error:
+                left_out[attack.name] = str(error)
+                continue
+            verdicts, told = judge(planted.frame)
+            judged = verdicts, _stopped(verdicts, contract)
+            found.append(_found(attack, rate or attack.rate, planted, judged, held=bool(told["hold"])))
+    reasons = tuple(summary["hold_reasons"]) if summary["hold"] else ()
+    return Drill(dataset, batch, len(frame), quiet, summary["null"]["kind"], tuple(found), left_out, reasons)
 
 
 def _latest(
@@ -157,13 +163,35 @@ def _latest(
         raise UsageError(f"the store of {dataset} cannot be read: {error.message}", hint=error.hint) from error
     parts = [frame.filter(pl.col("_batch_id") == batches[0]).select(columns) for frame in admitted.frames()]
     frame = pl.concat(parts)
-    if len(frame) < _FEWEST:
-        raise UsageError(
-            f"{len(frame)} records were admitted of batch {batches[0]}, too few to drill on",
-            hint=f"at least {_FEWEST} are needed",
-        )
+    _require(len(frame), batches[0])
     order = np.random.default_rng(seed).permutation(len(frame))[:records]
     return batches[0], frame[np.sort(order)]
+
+
+def _require(records: int, batch: str) -> None:
+    if records < _FEWEST:
+        raise UsageError(
+            f"{records} records to drill on were admitted of batch {batch}, too few",
+            hint=f"at least {_FEWEST} are needed",
+        )
+
+
+def _of_any_size(contract: Contract) -> Contract:
+    """The contract without its bounds on the number of records: the copy has as many as the drill draws."""
+    policy = contract.policy.model_copy(update={"min_records": None, "max_records": None})
+    kept = tuple(one for one in contract.expectations if not str(one.get("type", "")).startswith(_ROW_COUNTS))
+    return contract.model_copy(update={"policy": policy, "expectations": kept})
+
+
+def _trusted(ground: Ground, contract: Contract, folder: Path) -> tuple[str, ...]:
+    """Where the trusted set lies, encoded like the copy; nothing where it may be read as it is, or there is none."""
+    from lazaretto.pipelines.trusted import read_trusted
+
+    if ground.image is None or (known := read_trusted(contract, (), folder / "trusted")) is None:
+        return ()
+    # A copy of other images than the trusted ones would be suspicious as a whole.
+    ground.alike(known.select(ground.frame.columns)).write_parquet(folder / "trusted.parquet")
+    return (str(folder / "trusted.parquet"),)
 
 
 def _chosen(ground: Ground, names: Sequence[str]) -> list[Attack]:
@@ -184,17 +212,26 @@ def _chosen(ground: Ground, names: Sequence[str]) -> list[Attack]:
     return [fitting[name] for name in names] if names else list(fitting.values())
 
 
-def _judged(
-    frame: pl.DataFrame, contract: Contract, state: Path, seed: int, device: str
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Verdicts and summary of one copy, judged in a folder of its own that is removed."""
-    from lazaretto.pipelines.scan import Options, judge
+@dataclass(frozen=True)
+class _Judge:
+    """Judges copies as a batch would be, each in a folder of its own that is removed."""
 
-    with tempfile.TemporaryDirectory(dir=state, prefix=".drill-") as folder:
-        here = Path(folder)
-        frame.write_parquet(here / "copy.parquet")
-        judged = judge([here / "copy.parquet"], contract, here / "out", Options(seed=seed, device=device))
-        return pl.read_parquet(here / "out" / "verdicts.parquet"), judged.summary
+    contract: Contract
+    folder: Path
+    seed: int
+    device: str
+    trusted: tuple[str, ...]
+
+    def __call__(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Verdicts and summary of one copy."""
+        from lazaretto.pipelines.scan import Options, judge
+
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            here = Path(folder)
+            frame.write_parquet(here / "copy.parquet")
+            how = Options(seed=self.seed, device=self.device, trusted=self.trusted)
+            judged = judge([here / "copy.parquet"], self.contract, here / "out", how)
+            return pl.read_parquet(here / "out" / "verdicts.parquet"), judged.summary
 
 
 def _stopped(verdicts: pl.DataFrame, contract: Contract) -> NDArray[np.bool_]:

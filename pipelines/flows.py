@@ -176,7 +176,8 @@ def _drill_sentence(dataset: str, drill: dict[str, Any]) -> str:
         f"{one['title']} {one['recall']:.0%} ({one['low']:.0%} to {one['high']:.0%})"
         for one in sorted(drill["found"], key=lambda one: -one["recall"])
     ]
-    return f"**{dataset}**, drilled with known attacks, would catch: {'; '.join(caught)}. Weakest: {drill['weakest']}."
+    weakest = next((one["title"] for one in drill["found"] if one["attack"] == drill["weakest"]), "none")
+    return f"**{dataset}**, drilled with known attacks, would catch: {'; '.join(caught)}. Weakest: {weakest}."
 
 
 def serve_nightly(workspace: Path, cron: str) -> None:

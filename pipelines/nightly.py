@@ -92,6 +92,8 @@ def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome
         ).as_json()
     except LazarettoError as error:
         found = {"dataset": outcome.dataset, "error": error.message}
+    except Exception as unexpected:  # noqa: BLE001  whatever befell one drill, the night is written down
+        found = {"dataset": outcome.dataset, "error": f"unexpected {type(unexpected).__name__}: {unexpected}"}
     return replace(outcome, drill=found)
 
 

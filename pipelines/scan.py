@@ -247,7 +247,7 @@ def _fit(
     if panel.label is None and _should_be_classes(run.contract, sample.frame):
         faults.append(f"its label {run.contract.label!r} has too many values to be classes: no label was judged")
     if trusted is not None and panel.label is not None:
-        shift = label_shift(sample.frame[panel.label], trusted[panel.label])
+        shift = label_shift(sample.frame[panel.label], trusted[panel.label], withheld=panel.label in panel.withheld)
         faults += [shift] if shift else []
     return panel, tuple(faults)
 

@@ -10,12 +10,13 @@ SHARE_MOVED = 0.2
 _CHANCE = 1e-6
 
 
-def label_shift(batch: pl.Series, trusted: pl.Series) -> str | None:
+def label_shift(batch: pl.Series, trusted: pl.Series, *, withheld: bool = False) -> str | None:
     """A sentence if the label distribution moved by more than chance and by more than `SHARE_MOVED`, else None.
 
     Args:
         batch: Labels of the batch (or of its sample).
         trusted: Labels of the trusted set.
+        withheld: Whether no label may be named.
     """
     from scipy.stats import chi2_contingency
 
@@ -29,7 +30,8 @@ def label_shift(batch: pl.Series, trusted: pl.Series) -> str | None:
     if moved < SHARE_MOVED or chi2_contingency(counts).pvalue > _CHANCE:
         return None
     most = int(np.abs(shares[0] - shares[1]).argmax())
+    which = "one of them" if withheld else repr(names[most])
     return (
-        f"its labels are not distributed like the trusted set's: {names[most]!r} is {shares[0][most]:.0%} of it "
+        f"its labels are not distributed like the trusted set's: {which} is {shares[0][most]:.0%} of it "
         f"and {shares[1][most]:.0%} of the trusted records"
     )

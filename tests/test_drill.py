@@ -15,7 +15,7 @@ from lazaretto.attacks.catalogue import ATTACKS, applicable
 from lazaretto.attacks.ground import Ground
 from lazaretto.cli import app
 from lazaretto.config import Workspace, init_workspace
-from lazaretto.contract import load_contract
+from lazaretto.contract import load_contract, parse_contract
 from lazaretto.errors import UsageError
 from lazaretto.pipelines.drill import drill, interval
 from lazaretto.pipelines.flows import as_markdown
@@ -88,7 +88,7 @@ def test_a_night_can_end_in_a_drill_of_what_was_admitted(workspace: Workspace) -
     assert outcome.state == "admitted", outcome.sentence
     assert outcome.drill is not None
     assert outcome.drill["weakest"] in {one["attack"] for one in outcome.drill["found"]}
-    assert f"Weakest: {outcome.drill['weakest']}" in as_markdown([outcome])
+    assert f"Weakest: {ATTACKS[outcome.drill['weakest']].title}" in as_markdown([outcome])
 
 
 def test_nothing_admitted_means_no_drill(tmp_path: Path) -> None:
@@ -127,3 +127,41 @@ def test_an_image_attack_of_the_catalogue_changes_the_records_it_names_and_no_ot
     assert planted.truth.any()
     assert not (planted.truth & planted.cover).any()
     assert np.array_equal(ATTACKS[name].plant(ground, ATTACKS[name].rate, 104).truth, planted.truth)
+
+
+def test_attacks_are_planted_in_columns_of_every_type() -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "when": pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 9, 7), "1h", eager=True),
+            "flag": rng.random(200) < 0.5,
+            "vector": [None if i == 7 else rng.normal(size=3).tolist() for i in range(200)],
+            "site": rng.integers(0, 3, 200),
+            "late": rng.choice(["yes", "no"], 200),
+        }
+    )
+    contract = parse_contract(
+        "dataset: d\nlabel: late\nsource: site\ncolumns:\n  when: {type: timestamp}\n  flag: {type: boolean}\n"
+        "  vector: {type: vector, dimensions: 3, nullable: true}\n  site: {type: integer}\n  late: {type: category}\n",
+        "d.yaml",
+    )
+    ground = Ground.of(frame, contract)
+    boundary = ATTACKS["flip_boundary"].plant(ground, 0.05, 0)
+    assert boundary.truth.sum() == 10
+    source = ATTACKS["source"].plant(ground, 0.2, 0)
+    assert source.truth.any()
+    assert frame["site"].filter(pl.Series(source.truth)).n_unique() == 1
+
+
+def test_the_copy_is_not_held_for_its_own_size(workspace: Workspace) -> None:
+    path = workspace.contract("flights")
+    before = path.read_text()
+    counts = "expectations:\n  - {type: expect_table_row_count_to_be_between, min_value: 900, max_value: 2000}"
+    path.write_text(before.replace("expectations:", counts).replace("min_records: 500", "min_records: 1000"))
+    try:
+        assert load_contract(path).policy.min_records == 1_000
+        found = drill(workspace, "flights", attacks=["flood"], records=300)
+    finally:
+        path.write_text(before)
+    assert found.hold_reasons == ()
+    assert not found.found[0].held

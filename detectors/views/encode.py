@@ -26,6 +26,7 @@ from lazaretto.detectors.views.images import (
 )
 from lazaretto.detectors.views.looks import Looks, looks_of
 from lazaretto.detectors.views.texts import Texts, Words, spoken
+from lazaretto.detectors.views.vectors import Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,7 @@ class Encoder:
     images: Mapping[str, Images]
     waves: Frequencies | None
     """Of the first image column; None where nobody asks."""
-    vectors: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    vectors: Mapping[str, Vectors]
     frozen: Mapping[str, Frozen]
     """Text or image column -> its frozen encoder, where the policy names one."""
     plain: tuple[str, ...]
@@ -123,7 +124,8 @@ class Encoder:
         """
         rng = np.random.default_rng(seed)
         columns: dict[str, Column] = {}
-        texts, images, vectors = {}, {}, {}
+        texts, images = {}, {}
+        vectors: dict[str, Vectors] = {}
         words: dict[str, Words] = {}
         pixels: dict[str, NDArray[np.uint8]] = {}
         looked: dict[str, Mapping[str, NDArray[np.float32]]] = {}
@@ -141,8 +143,7 @@ class Encoder:
                 words[name] = Words.of(values)
                 texts[name] = Texts.fit(name, words[name], values, seed)
             elif kind == "vector":
-                array = _vectors(values)
-                vectors[name] = (np.nanmedian(array, axis=0), array.std(axis=0) + 1e-6)
+                vectors[name] = Vectors.fit(name, values)
             else:
                 images[name], pixels[name], looked[name] = Images.fit(values, rng, device)
         plain = tuple(name for name in contract.feature_names if name not in images)
@@ -279,8 +280,7 @@ class Encoder:
         values = _expanded(frame, self.columns)
         blocks = [column.encode(values[name]) for name, column in self.columns.items()]
         blocks += [texts.encode(read.words[name], frame[name]) for name, texts in self.texts.items()]
-        for name, (centre, spread) in self.vectors.items():
-            blocks.append(np.nan_to_num((_vectors(frame[name]) - centre) / spread).astype(np.float32))
+        blocks += [vectors.encode(frame[name]) for name, vectors in self.vectors.items()]
         blocks += [looked["features"] for looked in read.looked.values()]
         blocks += read.frozen.values()
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 1), dtype=np.float32)
@@ -306,7 +306,7 @@ class Encoder:
     def _feature_names(self) -> tuple[str, ...]:
         names = [name for column in self.columns.values() for name in column.names]
         names += [name for texts in self.texts.values() for name in texts.names]
-        names += [f"{name}[{i}]" for name, (centre, _) in self.vectors.items() for i in range(len(centre))]
+        names += [name for vectors in self.vectors.values() for name in vectors.names]
         names += [f"look of {name}" for name, images in self.images.items() for _ in range(images.axes.shape[1])]
         for name, frozen in self.frozen.items():
             names += [f"{'subject' if name in self.images else 'meaning'} of {name}"] * frozen.axes.shape[1]
@@ -358,11 +358,3 @@ def _counted(looks: NDArray[np.uint64]) -> NDArray[np.int64]:
     """(rows,) how many of the looks are the same."""
     _, inverse, counts = np.unique(looks, return_inverse=True, return_counts=True)
     return np.asarray(counts[inverse], dtype=np.int64)
-
-
-def _vectors(values: pl.Series) -> NDArray[np.float64]:
-    """(rows, dimensions); a missing vector is all NaN."""
-    lengths = values.list.len().drop_nulls()
-    width = int(lengths.max()) if len(lengths) else 1  # type: ignore[arg-type]  # list lengths are integers
-    filled = [row if row is not None else [float("nan")] * width for row in values.to_list()]
-    return np.asarray(filled, dtype=np.float64).reshape(len(values), width)

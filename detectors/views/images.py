@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lazaretto.grey import eight_bits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -80,6 +82,8 @@ class Images:
         from sklearn.utils.extmath import randomized_svd
 
         there = np.flatnonzero(values.is_not_null().to_numpy())
+        if not len(there):
+            there = np.arange(len(values))  # all as white as `decode` has them
         side, channels, fine = _common_shape(values.drop_nulls())
         everything = decode(values, side, channels)
         pixels = everything[there]
@@ -162,7 +166,7 @@ def decode(values: pl.Series, side: int, channels: int) -> Pixels:
         if data is None:
             continue
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
-            image: Image.Image = opened
+            image: Image.Image = eight_bits(opened)
             if "A" in image.getbands() or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -268,8 +272,8 @@ def _common_shape(values: pl.Series) -> tuple[int, int, int]:
     for data in values.head(500):
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             sides.append(min(image.size))
-            colour = colour or image.mode not in ("1", "L", "LA", "I;16")
-    usual = int(np.median(sides))
+            colour = colour or image.mode not in ("1", "L", "LA", "I", "I;16")
+    usual = int(np.median(sides)) if sides else _LARGEST_SIDE
     side = int(np.clip(usual, _PATCH + _GRID, _LARGEST_SIDE))
     return side, 3 if colour else 1, min(usual, _FINEST_SIDE) if usual > _LARGEST_SIDE else 0
 

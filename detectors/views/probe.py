@@ -186,16 +186,17 @@ def train(
     weights = [w.to(device).requires_grad_() for w in weights]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     inside = [torch.as_tensor(np.flatnonzero(seen & (labels != UNKNOWN_LABEL))) for seen in shown]
-    steps = max(1, min(len(rows) for rows in inside) // recipe.batch)
+    # All folds take steps of one size, the smallest fold's where that has less than a batch; without a label, none.
+    fewest = min(len(rows) for rows in inside)
+    size = min(recipe.batch, fewest)
+    steps = fewest // size if size else 0
     kept: list[list[torch.Tensor]] = []
     keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(recipe.checkpoints, recipe.epochs))}
     with _one_thread():
         for epoch in range(1, recipe.epochs + 1):
             order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
             for step in range(steps):
-                picked = torch.stack([rows[step * recipe.batch : (step + 1) * recipe.batch] for rows in order]).to(
-                    device
-                )
+                picked = torch.stack([rows[step * size : (step + 1) * size] for rows in order]).to(device)
                 hidden = torch.relu(torch.baddbmm(weights[1], x[picked], weights[0]))
                 out = torch.baddbmm(weights[3], hidden, weights[2])
                 loss = torch.nn.functional.cross_entropy(out.flatten(0, 1), y[picked].flatten(), reduction="sum")

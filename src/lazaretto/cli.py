@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,9 @@ def main() -> None:
     # Accepted anywhere on the line: the person who needs it has just seen the command fail.
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, _as_interrupt)
+    if not debug:
+        # Of columns without a value, or of the largest numbers there are; what comes of them is judged like all else.
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
     try:
         # Not standalone: what is wrong with the line itself is then raised, to be said like any other error.
         code = app(args=arguments, prog_name="lazaretto", standalone_mode=False) or 0

@@ -59,6 +59,8 @@ def show(found: Drill) -> None:
     cli_shown.print_lines(
         f"with {null}; with nothing planted {found.false_quarantines:.1%} of these admitted records would wait"
     )
+    for why in found.hold_reasons:
+        cli_shown.print_lines(f"and all of them would: {why}")
     weakest = found.weakest
     if weakest is not None:
         cli_shown.print_lines(

@@ -77,7 +77,8 @@ def _probe(value: object) -> object:
 # A union would be answered with one message per branch: the readers above give a single one.
 Bound = Annotated[int | float | None, BeforeValidator(_number)]
 Detectors = Annotated[Literal["default"] | Annotated[tuple[str, ...], Field(strict=False)], BeforeValidator(_detectors)]
-Rate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-9, lt=1, allow_inf_nan=False)]
+"""At least one in a thousand million: p-values end at 1e-12, and none would be below a smaller rate."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from PIL import Image
 
 from lazaretto.attacks.png import encode
+from lazaretto.grey import eight_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +74,13 @@ class Ground:
         """(rows, side, side) grey or (rows, side, side, 3) colour, all brought to the median size, at most 64."""
         return read_images(self.frame[self._image])
 
+    def alike(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Other records with the same columns, their images brought to this one's size and mode and encoded alike."""
+        there = frame[self._image].is_not_null()
+        pixels = iter(read_images(frame[self._image].filter(there), self.images()))
+        encoded = [encode(next(pixels)) if known else None for known in there]
+        return frame.with_columns(pl.Series(self._image, encoded, dtype=pl.Binary))
+
     def with_images(self, images: NDArray[np.uint8]) -> Ground:
         """The same records with these images. All are encoded alike, so that no file shows who wrote it."""
         encoded = pl.Series(self._image, [encode(image) for image in images], dtype=pl.Binary)
@@ -128,11 +136,12 @@ class Planted:
         return ~(self.truth | self.cover)
 
 
-def read_images(values: pl.Series) -> NDArray[np.uint8]:
+def read_images(values: pl.Series, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decode PNG and JPEG files to one size and mode: grey where all are, transparency laid on white.
 
     Args:
         values: Encoded images, none of them null.
+        like: Images whose size and mode these get; by default their own.
 
     Returns:
         (rows, side, side) or (rows, side, side, 3).
@@ -140,18 +149,21 @@ def read_images(values: pl.Series) -> NDArray[np.uint8]:
     decoded = []
     for data in values:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as opened:
-            image: Image.Image = opened.copy()
+            image: Image.Image = eight_bits(opened.copy())
         if image.mode not in ("L", "RGB"):
             layers = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
         decoded.append(image)
-    side = int(min(np.median([min(image.size) for image in decoded]), _LARGEST_SIDE))
-    mode = "L" if all(image.mode == "L" for image in decoded) else "RGB"
+    if like is None:
+        side = int(min(np.median([min(image.size) for image in decoded]), _LARGEST_SIDE))
+        mode = "L" if all(image.mode == "L" for image in decoded) else "RGB"
+    else:
+        side, mode = like.shape[1], "L" if like.ndim == 3 else "RGB"  # noqa: PLR2004  rows, height, width
     size = (side, side)
     alike = [
         i.convert(mode) if i.size == size else i.convert(mode).resize(size, Image.Resampling.BILINEAR) for i in decoded
     ]
-    return np.stack([np.asarray(image, dtype=np.uint8) for image in alike])
+    return np.array([np.asarray(image, dtype=np.uint8) for image in alike], dtype=np.uint8)
 
 
 @dataclass(frozen=True)

@@ -69,14 +69,24 @@ def likely(ground: Ground, seed: int) -> NDArray[np.float64]:
         return probabilities(model, images)
     columns = [_wording(ground.frame[name], seed) for name in ground.texts]
     rest = [name for name in ground.frame.columns if name not in (*ground.texts, ground.label, ground.id)]
-    for name in rest:
-        values = ground.frame[name]
-        numbers = values if values.dtype.is_numeric() else values.cast(pl.Categorical).to_physical()
-        columns.append(numbers.cast(pl.Float64).to_numpy()[:, None])
+    columns += [_numbers(ground.frame[name]) for name in rest]
     features = np.concatenate(columns, axis=1)
     chosen = LogisticRegression(max_iter=500) if ground.texts else HistGradientBoostingClassifier(random_state=seed)
     found: NDArray[np.float64] = chosen.fit(features, ground.labels()).predict_proba(features)
     return found
+
+
+def _numbers(values: pl.Series) -> NDArray[np.float64]:
+    """(rows, dimensions) a column as numbers: vectors as they are, times as counted, all else by its first meeting."""
+    if values.dtype.is_nested():
+        width = int(np.max(values.list.len().fill_null(0).to_numpy(), initial=1))
+        rows = [row if row is not None else [np.nan] * width for row in values.to_list()]
+        return np.asarray(rows, dtype=np.float64).reshape(len(values), width)
+    if values.dtype.is_temporal():
+        values = values.to_physical()
+    elif not values.dtype.is_numeric():
+        values = values.cast(pl.String).cast(pl.Categorical).to_physical()
+    return values.cast(pl.Float64).to_numpy()[:, None]
 
 
 def _wording(texts: pl.Series, seed: int) -> NDArray[np.float64]:

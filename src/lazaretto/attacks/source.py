@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from lazaretto.attacks.label_flip import flip_random
 from lazaretto.attacks.overwrite import overwrite
@@ -17,7 +18,6 @@ from lazaretto.attacks.overwrite import overwrite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import polars as pl
     from numpy.typing import NDArray
 
     Plant = Callable[[pl.DataFrame, int], tuple[pl.DataFrame, NDArray[np.bool_]]]
@@ -33,7 +33,7 @@ def poisoned_source(
     Args:
         frame: The records.
         plant: Any attack as a function of the source's own records and a seed; columns, types and number of rows stay.
-        source: Name of the column that names the source, text.
+        source: Name of the column that names the source.
         seed: Draws the source where none is given, and is handed to `plant`.
         name: The source. One that is drawn is that of a random record, so that tiny ones are rarely met.
 
@@ -43,11 +43,12 @@ def poisoned_source(
     Raises:
         ValueError: No record has that source, or none has any.
     """
-    named = frame[source].drop_nulls()
+    of = frame[source].cast(pl.String)
+    named = of.drop_nulls()
     if named.is_empty() or (name is not None and name not in named):
         raise ValueError(f"no record has {'a source' if name is None else f'the source {name}'} in column {source}")
     chosen = str(named[int(np.random.default_rng((seed, 1)).integers(len(named)))]) if name is None else name
-    theirs = frame[source].eq_missing(chosen).to_numpy()
+    theirs = of.eq_missing(chosen).to_numpy()
     poisoned, hit = plant(frame.filter(theirs), seed)
     truth = np.zeros(len(frame), dtype=np.bool_)
     truth[theirs] = hit
@@ -61,7 +62,7 @@ def flip_source(
 
     Args:
         frame: The records; the label column holds no null.
-        source: Name of the column that names the source, text.
+        source: Name of the column that names the source.
         label: Name of the label column, text.
         seed: Makes the choice.
         share: Share of the records *of that source*, unlike the `rate` of other attacks.
