@@ -212,8 +212,8 @@ class PairsScorer:
             i, j = found.columns
             names = (self.names[i], self.names[j]) if self.names else (f"column {i + 1}", f"column {j + 1}")
             said.append(
-                f"{names[0]} with {names[1]} (exact value): {found.together[at]} records have both values, "
-                f"by chance {found.expected[at]:.1f} would"
+                f"{names[0]} with {names[1]} (exact value): {found.together[at]} of the records it is judged by"
+                f" have both values, by chance {found.expected[at]:.1f} would"
             )
         return said
 

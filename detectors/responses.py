@@ -134,11 +134,9 @@ class ResponseScorer:
                 continue
             words = views.words[row].get(int(self.tokens[token])) if views.words else None
             alike = float(views["answers"][row] @ self.means[token])
+            shared = f"also say {words!r}" if words else "share a phrase with it"
             said.append(
-                f"{self.counts[token]} other prompts also say {words!r}, and their responses resemble this one"
-                f" (likeness {alike:.2f} of 1, {self.usual:.2f} is usual)"
-                if words
-                else f"{self.counts[token]} other prompts share a phrase with it, and their responses resemble this one"
+                f"{self.counts[token]} of the prompts it is judged by {shared}, and their responses resemble this one"
                 f" (likeness {alike:.2f} of 1, {self.usual:.2f} is usual)"
             )
         return said

@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 _UNIT = 256
 """Votes are counted in 1/256ths, as integers, so that merging is exact in any order."""
 
-_CELLS = 1 << 23
+_CELLS = 1 << 22
 """Buckets times classes, at most."""
+_TURNS = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77))
+"""Odd factors of the further hashes by which a token's records are counted once more."""
+_OWN = 0.5
+"""Share of a bucket's records that must be a token's own for the bucket to speak for it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class TokenCounts:
         usual: (judges, 2, classes) int64, votes against a label over all tokens of a judge, and tokens, both in 1/256.
         judged: (buckets, judges) int64, how many of the token's records each judge votes on: all one, but for
             collisions.
+        again: (hashes, buckets) int64, how many records the token has by each further hash.
     """
 
     observed: NDArray[np.int64]
@@ -55,6 +60,7 @@ class TokenCounts:
     against: NDArray[np.int64]
     usual: NDArray[np.int64]
     judged: NDArray[np.int64]
+    again: NDArray[np.int64]
     classes: tuple[str, ...]
     names: tuple[str, ...]
     judges: tuple[str, ...]
@@ -68,6 +74,7 @@ class TokenCounts:
             self.against + other.against,
             self.usual + other.usual,
             self.judged + other.judged,
+            self.again + other.again,
             self.classes,
             self.names,
             self.judges,
@@ -81,15 +88,17 @@ class TriggerMiner:
     Own method. ``z = (observed - expected) / sqrt(variance + shrink + (misfit expected)^2)`` where expected and
     variance come from the neighbours' smoothed votes. Votes are off by some share for natural features too, which over
     many records would look like certainty; ``misfit`` is the share that is not held against a token. A token in fewer
-    than ``least`` records of the label counts for nothing. Tokens are hashed to ``buckets``; a collision dilutes a
-    trigger's lift, it cannot invent one. A token's lift whatever the label is that of the votes against the labels of
+    than ``least`` records of the label counts for nothing. Tokens are hashed to ``buckets``. A token that shares its
+    bucket with a trigger would have its lift: so records are counted by further hashes too, the least of these counts
+    is near a token's own (Cormode and Muthukrishnan 2005), and one that has not half of its bucket's records counts for
+    nothing. A token's lift whatever the label is that of the votes against the labels of
     its records over what is usual for these labels, standardised alike with ``misfit_against``: what is usual of all
     tokens is known better than what the votes on one say.
     """
 
     name: str = "trigger"
-    buckets: int = 1 << 18
-    """Of more than 32 classes fewer, so that the counts of all of them stay within 64 MiB each."""
+    buckets: int = 1 << 20
+    """Of more than four classes fewer, so that the counts of all of them stay within 32 MiB each."""
     shrink: float = 1.0
     misfit: float = 0.3
     misfit_against: float = 0.1
@@ -117,7 +126,10 @@ class TriggerMiner:
         kinds = sorted(set(judges))
         against, usual = np.zeros(buckets, dtype=np.int64), np.zeros((len(kinds), 2, classes), dtype=np.int64)
         judged = np.zeros((buckets, len(kinds)), dtype=np.int64)
+        again = np.zeros((len(_TURNS), buckets), dtype=np.int64)
         known = views.labels != UNKNOWN_LABEL
+        for place, turn in enumerate(_TURNS):
+            again[place] = np.bincount(_turned(views[self.tokens][known], turn, buckets).ravel(), minlength=buckets)
         own = known[:, None] & (views.labels[:, None] == np.arange(classes))
         for place, judge in enumerate(kinds):
             mine = np.array([name == judge for name in judges], dtype=np.bool_)
@@ -131,7 +143,7 @@ class TriggerMiner:
             usual[place] = int(mine.sum()) * np.stack([other @ own, _UNIT * own.sum(axis=0)])
             judged[:, place] = carried @ known.astype(np.int64)
         names = views.names.get(self.tokens, ())
-        return TokenCounts(observed, expected, variance, against, usual, judged, views.classes, names, judges)
+        return TokenCounts(observed, expected, variance, against, usual, judged, again, views.classes, names, judges)
 
     def finish(self, summary: TokenCounts) -> TriggerScorer:
         """Standardise the residual lifts."""
@@ -152,6 +164,8 @@ class TriggerMiner:
             expected.astype(np.float32),
             against.astype(np.float32),
             would.astype(np.float32),
+            summary.judged.sum(axis=1),
+            summary.again,
             summary.classes,
             summary.names,
             summary.judges,
@@ -174,6 +188,10 @@ class TriggerScorer:
     against: NDArray[np.float32]
     would: NDArray[np.float32]
     """(buckets,) what ``against`` is usual for such labels."""
+    total: NDArray[np.int64]
+    """(buckets,) records."""
+    again: NDArray[np.int64]
+    """(hashes, buckets) records by further hashes."""
     classes: tuple[str, ...]
     names: tuple[str, ...]
     judges: tuple[str, ...]
@@ -209,16 +227,18 @@ class TriggerScorer:
             shared = "that share what it has there" if words is None else f"that also say {words!r}"
             if self.doubt[slot] > self.z[slot, label]:
                 counted = (
-                    f"{self.against[slot]:.0f} have a label that their neighbours do not, "
+                    f"about {self.against[slot]:.0f} have a label that their neighbours do not, "
                     f"and {self.would[slot]:.0f} usually would"
                 )
             else:
                 counted = (
-                    f"{self.observed[slot, label]:.0f} are labelled {self.classes[label]!r}; by their neighbours "
+                    f"about {self.observed[slot, label]:.0f} are labelled {self.classes[label]!r}; by their neighbours "
                     f"{self.expected[slot, label]:.0f} would be"
                 )
             voters = views[_judges(views, self.votes, self.tokens)[place]][row]
-            said.append(f"{name}: of the records {shared}, {counted}" + self._without(voters, int(label)))
+            said.append(
+                f"{name}: of the records it is judged by {shared}, {counted}" + self._without(voters, int(label))
+            )
         return said
 
     def tells(self, views: Views) -> list[NDArray[np.int64]]:
@@ -247,7 +267,16 @@ class TriggerScorer:
         judges = np.array(_judges(views, self.votes, self.tokens))
         for judge in sorted(set(judges.tolist())):
             told[:, judges == judge] *= 1.0 - _votes(views, judge, self.smoothing)[rows, labels][:, None]
+        found = np.nonzero(told)
+        told[found] *= self._owned(views[self.tokens][found], slots[found])
         return told
+
+    def _owned(self, tokens: NDArray[np.uint32], slots: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """(tokens,) whether most records of the bucket may be the token's own."""
+        least = np.min(
+            [counts[_turned(tokens, t, len(self.z))] for t, counts in zip(_TURNS, self.again, strict=True)], axis=0
+        )
+        return np.asarray(least >= _OWN * self.total[slots], dtype=np.bool_)
 
 
 def _judges(views: Views, votes: str, tokens: str) -> tuple[str, ...]:
@@ -270,6 +299,12 @@ def _carried(slots: NDArray[np.uint32], buckets: int) -> csr_array:
 def _slots(tokens: NDArray[np.uint32], buckets: int) -> NDArray[np.uint32]:
     """(rows, tokens) bucket of each token hash; ``buckets`` is a power of two."""
     return tokens & np.uint32(buckets - 1)
+
+
+def _turned(tokens: NDArray[np.uint32], turn: np.uint32, buckets: int) -> NDArray[np.uint32]:
+    """The same shape: bucket of each token by a further hash, the upper bits of a product."""
+    with np.errstate(over="ignore"):
+        return np.asarray((tokens * turn) >> np.uint32(32 - (buckets.bit_length() - 1)), dtype=np.uint32)
 
 
 def _votes(views: Views, view: str, smoothing: float) -> NDArray[np.float64]:

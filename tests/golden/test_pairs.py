@@ -55,7 +55,10 @@ def test_a_pair_that_one_record_in_a_hundred_has_is_found_and_counted() -> None:
     assert scores[truth].min() > 30
     assert scores[~truth & ~_has(values, (17, 33))].max() < 8
     why = scorer.explain(views.take(np.flatnonzero(truth)[:1]))[0]
-    assert re.fullmatch(r"seat with fuel \(exact value\): 30 records have both values, by chance 2\.\d would", why)
+    assert re.fullmatch(
+        r"seat with fuel \(exact value\): 30 of the records it is judged by have both values, by chance 2\.\d would",
+        why,
+    )
 
 
 def _has(values: Codes, pair: tuple[int, int]) -> NDArray[np.bool_]:
