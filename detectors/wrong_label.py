@@ -52,7 +52,9 @@ class WrongLabel:
     round, each class counted alike. The surplus of one way over what the other predicts gives the share ``t`` of ``a``
     that was changed; of a record that the probe gives ``p(a)`` and ``p(g)``, the part ``t / (1 - t) p(a) / p(g)`` of
     the latter is then from changed labels, and these odds are added (counts as in confident learning, Northcutt et al.
-    2021; their asymmetry as evidence is our own).
+    2021; their asymmetry as evidence is our own). A probe that has not learnt enough confuses one way, too, as classes
+    in a row of which the last is read as the one before: a label that most of the nearest records have is no mistake
+    of this kind, whatever the probe says.
     """
 
     name: str = "wrong_label"
@@ -89,7 +91,8 @@ class WrongLabel:
         labels, classes = summary.labels[known], len(summary.classes)
         blur = blur_of(arrays["class_distances"], self.share)
         weights, wrong = self._told_apart(arrays, labels, summary.keys[known], blur)
-        counts = _confusion(arrays["logits"], labels, classes, self.rarest)
+        borne = _borne_out(arrays["neighbour_labels"], labels)
+        counts = _confusion(arrays["logits"], labels, classes, self.rarest, borne)
         surplus = _one_way(counts, self.sure)
         sizes = np.bincount(labels, minlength=classes)
         # A class rarer than it is taken to be is read less than it is, which is no change of labels.
@@ -183,6 +186,7 @@ class WrongLabelScorer:
         shares = _shares(arrays["logits"])
         beside, every = _beside(shares, labels), np.arange(len(labels))
         oneway = self.changed[labels, beside] * shares[every, beside] / (shares[every, labels] + 1e-6)
+        oneway[_borne_out(arrays["neighbour_labels"], labels)] = 0.0
         return random, oneway, beside
 
     def _odds(self, probability: Floats) -> Floats:
@@ -263,7 +267,14 @@ def _beside(shares: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(others.argmax(axis=1), dtype=np.int64)
 
 
-def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, rarest: float) -> Floats:
+def _borne_out(neighbours: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(rows,) whether most of the nearest records have the label."""
+    return np.asarray((neighbours == labels[:, None]).mean(axis=1) > 0.5, dtype=np.bool_)  # noqa: PLR2004  most
+
+
+def _confusion(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, rarest: float, borne: NDArray[np.bool_]
+) -> Floats:
     """(classes, classes) records by label and by what the probe reads, were all classes equally frequent.
 
     Args:
@@ -272,12 +283,13 @@ def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: 
         classes: How many.
         rarest: A class is taken to have at least this share of the largest one's records: what makes a hundredth as
             many alike reads a class into records that the probe is only not quite sure of.
+        borne: (rows,) whose label the nearest records bear out: they are read as it, whatever the probe says.
     """
     counts = np.zeros((classes, classes))
     if len(labels):
         sizes = np.bincount(labels, minlength=classes)
         shares = _shares(logits) / np.maximum(sizes, rarest * sizes.max())
-        np.add.at(counts, (labels, shares.argmax(axis=1)), 1.0)
+        np.add.at(counts, (labels, np.where(borne, labels, shares.argmax(axis=1))), 1.0)
     return counts
 
 
