@@ -52,9 +52,8 @@ class WrongLabel:
     round, each class counted alike. The surplus of one way over what the other predicts gives the share ``t`` of ``a``
     that was changed; of a record that the probe gives ``p(a)`` and ``p(g)``, the part ``t / (1 - t) p(a) / p(g)`` of
     the latter is then from changed labels, and these odds are added (counts as in confident learning, Northcutt et al.
-    2021; their asymmetry as evidence is our own). A probe that has not learnt enough confuses one way, too, as classes
-    in a row of which the last is read as the one before: a label that most of the nearest records have is no mistake
-    of this kind, whatever the probe says.
+    2021; their asymmetry as evidence is our own). A probe that has not learnt a class confuses it one way, too: what is
+    not read as itself in ``read`` of its records has no surplus.
     """
 
     name: str = "wrong_label"
@@ -63,6 +62,8 @@ class WrongLabel:
     penalty: float = 1.0
     believed: float = 0.1
     doubted: float = 0.002
+    read: float = 0.5
+    """Share of a class that must be read as it is, for its confusions to count."""
     sure: float = 3.0
     """Standard errors beyond which a direction's surplus counts."""
     rarest: float = RARE
@@ -91,10 +92,11 @@ class WrongLabel:
         labels, classes = summary.labels[known], len(summary.classes)
         blur = blur_of(arrays["class_distances"], self.share)
         weights, wrong = self._told_apart(arrays, labels, summary.keys[known], blur)
-        borne = _borne_out(arrays["neighbour_labels"], labels)
-        counts = _confusion(arrays["logits"], labels, classes, self.rarest, borne)
+        counts = _confusion(arrays["logits"], labels, classes, self.rarest)
         surplus = _one_way(counts, self.sure)
         sizes = np.bincount(labels, minlength=classes)
+        # Nor does the confusion of a class that is hardly ever read as itself say what its records are.
+        surplus[counts.diagonal() < self.read * np.maximum(counts.sum(axis=1), 1.0)] = 0.0
         # A class rarer than it is taken to be is read less than it is, which is no change of labels.
         surplus[sizes < self.rarest * sizes.max(initial=0)] = 0.0
         changed = surplus / np.maximum(counts.sum(axis=1), 1.0)  # over the records that were left: t / (1 - t)
@@ -186,7 +188,6 @@ class WrongLabelScorer:
         shares = _shares(arrays["logits"])
         beside, every = _beside(shares, labels), np.arange(len(labels))
         oneway = self.changed[labels, beside] * shares[every, beside] / (shares[every, labels] + 1e-6)
-        oneway[_borne_out(arrays["neighbour_labels"], labels)] = 0.0
         return random, oneway, beside
 
     def _odds(self, probability: Floats) -> Floats:
@@ -267,14 +268,7 @@ def _beside(shares: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(others.argmax(axis=1), dtype=np.int64)
 
 
-def _borne_out(neighbours: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(rows,) whether most of the nearest records have the label."""
-    return np.asarray((neighbours == labels[:, None]).mean(axis=1) > 0.5, dtype=np.bool_)  # noqa: PLR2004  most
-
-
-def _confusion(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, rarest: float, borne: NDArray[np.bool_]
-) -> Floats:
+def _confusion(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: int, rarest: float) -> Floats:
     """(classes, classes) records by label and by what the probe reads, were all classes equally frequent.
 
     Args:
@@ -283,13 +277,12 @@ def _confusion(
         classes: How many.
         rarest: A class is taken to have at least this share of the largest one's records: what makes a hundredth as
             many alike reads a class into records that the probe is only not quite sure of.
-        borne: (rows,) whose label the nearest records bear out: they are read as it, whatever the probe says.
     """
     counts = np.zeros((classes, classes))
     if len(labels):
         sizes = np.bincount(labels, minlength=classes)
         shares = _shares(logits) / np.maximum(sizes, rarest * sizes.max())
-        np.add.at(counts, (labels, np.where(borne, labels, shares.argmax(axis=1))), 1.0)
+        np.add.at(counts, (labels, shares.argmax(axis=1)), 1.0)
     return counts
 
 

@@ -139,3 +139,19 @@ def test_a_class_that_is_read_less_than_it_is_for_being_rare_was_not_changed() -
     odds, scorers = _odds(values, labels)
     assert all((scorer.changed == 0).all() for scorer in scorers)
     assert (odds[labels == 1] > 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("seed", [104, 105])
+def test_classes_in_a_row_are_not_taken_for_one_another_s_mistakes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, 900)
+    values = rng.normal(size=(900, WIDTH))
+    values[:, 0] += 6.0 * labels
+    odds, _ = _odds(values, labels)
+    assert (odds > np.log(0.1)).mean() <= 0.02
+
+
+def test_labels_that_follow_from_nothing_are_confused_no_way() -> None:
+    rng = np.random.default_rng(106)
+    odds, _ = _odds(rng.normal(size=(1_500, WIDTH)), rng.integers(0, CLASSES, 1_500))
+    assert (odds > np.log(0.1)).mean() <= 0.01
