@@ -157,8 +157,8 @@ class ComponentsScorer:
             which = int(group.along(values[None]).argmax())
             said.append(
                 f"it shares a faint pattern with about {group.sizes[which]} of the records labelled"
-                f" {self.classes[label]!r}, one that other labels hardly have; in a single record it is too faint to"
-                " see"
+                f" {self.classes[label]!r}, one that other labels hardly have; it may be too faint to see in a"
+                " single record"
             )
         return said
 

@@ -76,7 +76,7 @@ def test_the_command_prints_json_and_a_table(workspace: Workspace) -> None:
     assert told["weakest"] == "flood"
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0
-    assert "weakest spot: flood of copies" in shown.stdout
+    assert "flood of copies, of which" in shown.stdout
 
 
 def test_a_night_can_end_in_a_drill_of_what_was_admitted(workspace: Workspace) -> None:

@@ -63,8 +63,9 @@ def show(found: Drill) -> None:
         cli_shown.print_lines(f"and all of them would: {why}")
     weakest = found.weakest
     if weakest is not None:
+        every = "nothing got through; the least surely caught" if weakest.caught == weakest.poisons else "weakest spot"
         cli_shown.print_lines(
-            f"weakest spot: {weakest.title}, of which {weakest.caught} of {weakest.poisons} would be caught"
+            f"{every}: {weakest.title}, of which {weakest.caught} of {weakest.poisons} would be caught"
         )
     for name, why in found.left_out.items():
         cli_shown.print_lines(f"not planted: {name}, for {why}")
