@@ -53,5 +53,6 @@ class Doubt:
             return ""
         return (
             f"{len(self.suspects):,} of {self.records:,} trusted records look suspicious themselves, where about "
-            f"{self.rate * self.records:,.0f} would be expected: poison like them passes for usual"
+            f"{self.rate * self.records:,.0f} would be expected: if they are poison and not odd by nature, "
+            "poison like them passes for usual"
         )

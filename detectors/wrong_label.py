@@ -190,6 +190,10 @@ class WrongLabelScorer:
         oneway = self.changed[labels, beside] * shares[every, beside] / (shares[every, labels] + 1e-6)
         return random, oneway, beside
 
+    def _read_as(self, label: int, other: int) -> float:
+        """Share of a label's fitted records that are read as another class, were all classes equally frequent."""
+        return float(self.counts[label, other] / max(int(self.counts[label].sum()), 1))
+
     def _odds(self, probability: Floats) -> Floats:
         """Of estimates that may pass 1, ever larger."""
         return np.asarray(probability / (np.maximum(1.0 - probability, 0.0) + self.ceiling), dtype=np.float64)
@@ -210,9 +214,11 @@ class WrongLabelScorer:
                 "its label"
             )
             if self.changed[label, other] > 0:
+                # In shares: of a class that is more frequent more records are unsure, and that is no sign of anything.
+                away, back = self._read_as(label, other), self._read_as(other, label)
                 words += (
-                    f"; {self.counts[label, other]} records labelled {given!r} look like {instead!r}, and only "
-                    f"{self.counts[other, label]} the other way round"
+                    f"; {away:.0%} of the records labelled {given!r} look more like {instead!r}, and only {back:.0%}"
+                    " the other way round"
                 )
             said.append(words)
         return said

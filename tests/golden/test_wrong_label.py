@@ -119,7 +119,7 @@ def test_the_share_of_a_class_that_was_changed_is_read_off_the_surplus_of_one_wa
     assert scorer.changed[1, 0] == pytest.approx(0.3 / 0.7, abs=0.03)
     assert _recall(scorer.score(views), truth) >= 0.95
     said = scorer.explain(views.take(np.flatnonzero(truth)[:1]))[0]
-    assert "records labelled 'c1' look like 'c0', and only" in said
+    assert "records labelled 'c1' look more like 'c0', and only" in said
 
 
 def test_as_much_doubt_both_ways_is_no_evidence(clouds: tuple[Floats, Labels]) -> None:
