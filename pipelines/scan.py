@@ -235,6 +235,11 @@ def _fit(
     device = resolve_device(run.options.device)
     fitted = 0 if sample is None else len(sample.frame)
     looked_at = [name for name in (*run.contract.feature_names, run.contract.label) if name is not None]
+    if sample is not None and trusted is not None and (again := _again(sample.frame, trusted, looked_at)):
+        raise UsageError(
+            f"{again} of {fitted} records of the batch are also in the trusted set, under other ids",
+            hint="trusted records must be others than those to judge, or every verdict on them is circular",
+        )
     distinct = 0 if sample is None else sample.frame.select(looked_at).n_unique()
     reason = _too_few(fitted, distinct, 0 if trusted is None else len(trusted) // 2)
     if sample is None or reason:
@@ -288,6 +293,16 @@ def _one_order_of_sums() -> AbstractContextManager[object]:
 
 def _failures(failed: Mapping[str, str]) -> list[str]:
     return [f"detector {name} failed ({why}); what it says of this batch is incomplete" for name, why in failed.items()]
+
+
+def _again(frame: pl.DataFrame, trusted: pl.DataFrame, looked_at: Sequence[str]) -> int:
+    """How many records are in both but for their ids, if that is most of them; 0 where so many may be alike by chance.
+
+    Records that look the same by nature do so within the batch, too: only those that are there once count.
+    """
+    mine, theirs = (records.select(looked_at).hash_rows(0) for records in (frame, trusted))
+    once = mine.is_unique() & mine.is_in(theirs.filter(theirs.is_unique()).implode())
+    return int(once.sum()) if 2 * int(once.sum()) > len(frame) else 0
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:

@@ -14,7 +14,7 @@ from lazaretto.attacks.ground import Ground, read_images
 from lazaretto.contract import parse_contract
 from lazaretto.detectors.views.images import decode
 from lazaretto.detectors.views.vectors import Vectors
-from lazaretto.errors import ContractError
+from lazaretto.errors import ContractError, UsageError
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
@@ -133,6 +133,31 @@ def test_the_order_of_the_trusted_set_changes_nothing(tmp_path: Path) -> None:
     assert one["p_value"].to_list() == other["p_value"].to_list()
     assert one["decision"].to_list() == other["decision"].to_list()
     assert told["null"]["trusted_suspects"] == retold["null"]["trusted_suspects"]
+
+
+def test_a_batch_that_is_its_own_trusted_set_under_other_ids_is_refused(tmp_path: Path) -> None:
+    rng = RNG(5)
+    frame = pl.DataFrame(
+        {"id": [f"r{i}" for i in range(300)], "x": rng.normal(size=300), "y": rng.choice(["a", "b"], 300)}
+    )
+    renamed = frame.with_columns(pl.format("t{}", pl.int_range(pl.len())).alias("id"))
+    with pytest.raises(
+        UsageError, match="300 of 300 records of the batch are also in the trusted set, under other ids"
+    ):
+        _judged(frame, TABLE % "", tmp_path, renamed)
+
+
+def test_records_that_are_alike_by_nature_may_be_in_both(tmp_path: Path) -> None:
+    rng = RNG(6)
+
+    def records(count: int, prefix: str) -> pl.DataFrame:
+        ids = [f"{prefix}{i}" for i in range(count)]
+        return pl.DataFrame(
+            {"id": ids, "x": rng.integers(0, 20, count).astype(float), "y": rng.choice(["a", "b"], count)}
+        )
+
+    verdicts, _ = _judged(records(300, "b"), TABLE % "", tmp_path, records(400, "t"))
+    assert len(verdicts) == 300
 
 
 def test_a_withheld_label_is_in_no_reason(tmp_path: Path) -> None:
