@@ -81,6 +81,7 @@ class Trained:
     """Share of them it calls what the attacker wants; None where he wants nothing of single records."""
     seconds: float = 0.0
     code: str = ""
+    """The commit it was trained with; empty where that is not known."""
     processor: str = ""
 
     @property

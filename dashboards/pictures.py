@@ -61,8 +61,8 @@ def picture(column: str, data: bytes, sentences: Iterable[str], side: int = _SHO
                 width, height = image.size
                 if width * height > _MOST_PIXELS:
                     return None
-                grey = image.mode in {"1", "L", "I", "I;16"}
-                plain = eight_bits(image).convert("L" if grey else "RGB")
+                plain = eight_bits(image)
+                plain = plain.convert("L" if plain.mode in {"1", "L"} else "RGB")
         except Exception:  # noqa: BLE001  whatever a hostile file makes the decoder raise, the report goes on without it
             return None
     plain.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))

@@ -103,8 +103,8 @@ def fit_panel(
     clock = _Clock()
     keys = seed if keys is None else keys
     # In the order of their keys, as the batch's: sums of another order differ, and so do borderline verdicts.
-    order = None if trusted is None else np.argsort(record_keys(trusted, keys), kind="stable")
-    everything = sample if trusted is None or order is None else pl.concat([sample, trusted[order]])
+    order = np.arange(0) if trusted is None else np.argsort(record_keys(trusted, keys), kind="stable")
+    everything = sample if trusted is None else pl.concat([sample, trusted[order]])
     waved = any("waves" in detector.reads for detector in detectors)
     encoder, arrays, names = Encoder.fit(everything, contract, seed, device, waved=waved)
     classes = _classes(sample, trusted, contract)
@@ -116,7 +116,7 @@ def fit_panel(
     fitted, which = drawn.fitted, drawn.which
     probe = None
     if len(classes) > 1:
-        recipe = _recipe(len(fitted), seed, detectors)
+        recipe = _recipe(len(fitted), drawn.folds, seed, detectors)
         probe = train(fitted["features"], fitted.labels, drawn.shown, len(classes), recipe, device)
         clock.lap("probe")
     voters = None
@@ -148,7 +148,7 @@ def fit_panel(
             places = [np.flatnonzero(which == number) for number in range(drawn.folds)]
             reading = Reading.laid_out(len(fitted), places, readings).take(batch)
         done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[batch][:, left], reading))
-    if done.unvouched is not None and order is not None:
+    if done.unvouched is not None:
         done = replace(done, unvouched=done.unvouched[np.argsort(order)])
     clock.lap("calibration")
     return done
@@ -244,12 +244,13 @@ def _classes(sample: pl.DataFrame, trusted: pl.DataFrame | None, contract: Contr
     return tuple(sorted(known[contract.label].to_list()))
 
 
-def _recipe(rows: int, seed: int, detectors: Sequence[Detector[Any]]) -> Recipe:
+def _recipe(rows: int, folds: int, seed: int, detectors: Sequence[Detector[Any]]) -> Recipe:
     """Fewer passes over more records, more over few: the number of steps, not of passes, is what the probe needs."""
     dropped = _DROPPED if any("dropped" in detector.reads for detector in detectors) else 0
     if rows <= MANY_ROWS:
         short = Recipe(seed=seed, dropped=dropped)
-        passes = -(-_FEWEST_STEPS // max(rows * 4 // 5 // short.batch, 1))  # a fifth is in the fold
+        steps = max(rows * (folds - 1) // folds // short.batch, 1)
+        passes = -(-_FEWEST_STEPS // steps)
         return replace(short, epochs=max(short.epochs, passes))
     return Recipe(epochs=8, batch=128, checkpoints=4, seed=seed, dropped=dropped)
 

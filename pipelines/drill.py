@@ -118,10 +118,6 @@ def drill(
     contract = load_contract(workspace.contract(dataset))
     batch, frame = _latest(workspace, dataset, contract, records, seed)
     ground = Ground.of(frame, contract)
-    if ground.image is not None:
-        ground = Ground.of(frame.filter(pl.col(ground.image).is_not_null()), contract)
-    frame = ground.frame
-    _require(len(frame), batch)
     chosen = _chosen(ground, attacks)
     on_step("nothing planted")
     state = workspace.work(dataset).parent
@@ -149,6 +145,7 @@ def _latest(
     workspace: Workspace, dataset: str, contract: Contract, records: int, seed: int
 ) -> tuple[str, pl.DataFrame]:
     """The latest batch that has admitted records, and a sample of them with the contract's columns."""
+    from lazaretto.attacks.ground import Ground
     from lazaretto.errors import Blocked
     from lazaretto.loader import open_admitted
     from lazaretto.pipelines.trend import trend
@@ -163,17 +160,15 @@ def _latest(
         raise UsageError(f"the store of {dataset} cannot be read: {error.message}", hint=error.hint) from error
     parts = [frame.filter(pl.col("_batch_id") == batches[0]).select(columns) for frame in admitted.frames()]
     frame = pl.concat(parts)
-    _require(len(frame), batches[0])
-    order = np.random.default_rng(seed).permutation(len(frame))[:records]
-    return batches[0], frame[np.sort(order)]
-
-
-def _require(records: int, batch: str) -> None:
-    if records < _FEWEST:
+    if (image := Ground.of(frame, contract).image) is not None:
+        frame = frame.filter(pl.col(image).is_not_null())
+    if len(frame) < _FEWEST:
         raise UsageError(
-            f"{records} records to drill on were admitted of batch {batch}, too few",
+            f"{len(frame)} records to drill on were admitted of batch {batches[0]}, too few",
             hint=f"at least {_FEWEST} are needed",
         )
+    order = np.random.default_rng(seed).permutation(len(frame))[:records]
+    return batches[0], frame[np.sort(order)]
 
 
 def _of_any_size(contract: Contract) -> Contract:

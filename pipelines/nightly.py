@@ -90,11 +90,16 @@ def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome
             records=NIGHTLY_RECORDS,
             on_step=lambda step: on_step(f"{outcome.dataset}: drill, {step}"),
         ).as_json()
-    except LazarettoError as error:
-        found = {"dataset": outcome.dataset, "error": error.message}
-    except Exception as unexpected:  # noqa: BLE001  whatever befell one drill, the night is written down
-        found = {"dataset": outcome.dataset, "error": f"unexpected {type(unexpected).__name__}: {unexpected}"}
+    except Exception as error:  # noqa: BLE001  whatever befell one drill, the night is written down
+        found = {"dataset": outcome.dataset, "error": _ours(error).message}
     return replace(outcome, drill=found)
+
+
+def _ours(error: Exception) -> LazarettoError:
+    """The error as one with a sentence and an exit code."""
+    if isinstance(error, LazarettoError):
+        return error
+    return LazarettoError(f"unexpected {type(error).__name__}: {error}")
 
 
 def _quiet(workspace: Workspace, dataset: str) -> Outcome:
@@ -105,9 +110,7 @@ def _night(workspace: Workspace, dataset: str, take: Callable[[str], IngestResul
     try:
         result = take(dataset)
     except Exception as unexpected:  # noqa: BLE001  whatever befell one data set, the others' turn comes
-        error = unexpected
-        if not isinstance(error, LazarettoError):
-            error = LazarettoError(f"unexpected {type(unexpected).__name__}: {unexpected}")
+        error = _ours(unexpected)
         state = "refused" if error.exit_code == 4 else "failed"  # noqa: PLR2004  the exit code of a refused input
         return Outcome(dataset, state, error.message, trend=trend(workspace, dataset), exit_code=error.exit_code)
     counts = result.counts

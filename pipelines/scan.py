@@ -211,6 +211,9 @@ def sound_partitions(parsed: Parsed, refused: Path) -> Iterator[pl.DataFrame]:
         yield frame.filter(~pl.col(ROW).is_in(rows.implode())) if len(rows) else frame
 
 
+_CIRCULAR = "trusted records must be others than those to judge, or every verdict on them is circular"
+
+
 def _fit(
     run: _Run, parsed: Parsed, refused: Path, trusted: pl.DataFrame | None
 ) -> tuple[Panel | None, tuple[str, ...]]:
@@ -228,7 +231,7 @@ def _fit(
         if trusted is not None and (shared := _overlap(frame, trusted)):
             raise UsageError(
                 f"{shared} records of the batch are also in the trusted set",
-                hint="trusted records must be others than those to judge, or every verdict on them is circular",
+                hint=_CIRCULAR,
             )
         part = Sample.of(frame, limit, keys)
         sample = part if sample is None else sample.merge(part)
@@ -238,7 +241,7 @@ def _fit(
     if sample is not None and trusted is not None and (again := _again(sample.frame, trusted, looked_at)):
         raise UsageError(
             f"{again} of {fitted} records of the batch are also in the trusted set, under other ids",
-            hint="trusted records must be others than those to judge, or every verdict on them is circular",
+            hint=_CIRCULAR,
         )
     distinct = 0 if sample is None else sample.frame.select(looked_at).n_unique()
     reason = _too_few(fitted, distinct, 0 if trusted is None else len(trusted) // 2)

@@ -106,7 +106,8 @@ def test_what_was_measured_says_with_which_code_and_where(tmp_path: Path) -> Non
     run = Run("flights", "flood", "flood of copies, 2 %", "batch", "Lazaretto", 0, 10, recall_at_rate=0.5, auroc=0.9)
     record = Record(tmp_path / "record.jsonl")
     record.add(run)
-    assert all((measured := kept).processor for kept in Record(tmp_path / "record.jsonl").runs.values())
+    (measured,) = Record(tmp_path / "record.jsonl").runs.values()
+    assert measured.processor
     peer, older = (dataclasses.replace(run, method="PyOD KNN", code="1234567"), dataclasses.replace(run, code="old"))
     elsewhere = dataclasses.replace(older, data="mnist", seed=1)
     text = "\n".join(provenance([peer, older, elsewhere]))
