@@ -57,9 +57,9 @@ _FEWEST_VOTERS = 200
 _MOST_CLASSES = 1_000
 _DROPPED = 16
 """Times that the probe is asked with half of its hidden units, where a detector wants to know."""
-_FEWEST_STEPS = 600
-"""Of a thousand records the usual passes are too few: classes in a row were read one as the next, and clean batches of
-them waited."""
+_FEWEST_STEPS = 2_400
+"""Of a thousand records the usual passes may be too few: classes in a row were read one as the next, and clean batches
+of them waited. Where labels are noisy more passes only learn the noise, so they must pay (`Recipe.longest`)."""
 _FITTED_VIEWS = {
     "hidden",
     "neighbour_labels",
@@ -251,7 +251,7 @@ def _recipe(rows: int, folds: int, seed: int, detectors: Sequence[Detector[Any]]
         short = Recipe(seed=seed, dropped=dropped)
         steps = max(rows * (folds - 1) // folds // short.batch, 1)
         passes = -(-_FEWEST_STEPS // steps)
-        return replace(short, epochs=max(short.epochs, passes))
+        return replace(short, longest=passes)
     return Recipe(epochs=8, batch=128, checkpoints=4, seed=seed, dropped=dropped)
 
 

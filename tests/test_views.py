@@ -13,7 +13,7 @@ from lazaretto.detectors.panel import fold_of
 from lazaretto.detectors.views.columns import Category, Number
 from lazaretto.detectors.views.images import pattern_tokens, tones
 from lazaretto.detectors.views.neighbours import Neighbours
-from lazaretto.detectors.views.probe import Recipe, train
+from lazaretto.detectors.views.probe import Probe, Recipe, train
 from lazaretto.detectors.views.sample import Sample, key_seed, record_keys
 from lazaretto.records import DIGEST
 
@@ -97,6 +97,40 @@ def test_the_probe_of_a_fold_is_blind_to_that_fold() -> None:
     after = train(changed, labels, shown, 3, Recipe(epochs=2), CPU)
     torch.testing.assert_close(before.first[:, 0], after.first[:, 0])
     assert not torch.equal(before.first[:, 1], after.first[:, 1])
+
+
+def _in_a_row(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Six classes that are stretches of one sum of columns, and a share of labels drawn anew."""
+    rng = np.random.default_rng(7)
+    features = rng.normal(size=(600, 4)).astype(np.float32)
+    total = features @ np.array([1.0, 0.8, 0.5, 0.3])
+    labels = np.digitize(total, np.quantile(total, np.arange(1, 6) / 6))
+    labels = np.where(rng.random(600) < noise, rng.integers(0, 6, 600), labels)
+    return features, labels, np.arange(600) % 3 != np.arange(3)[:, None]
+
+
+def test_the_probe_is_trained_for_longer_where_that_reads_unseen_records_better() -> None:
+    features, labels, shown = _in_a_row(noise=0.0)
+    short = train(features, labels, shown, 6, Recipe(epochs=15), CPU)
+    long = train(features, labels, shown, 6, Recipe(epochs=15, longest=240), CPU)
+    assert long.first.shape == short.first.shape
+
+    def right(probe: Probe) -> float:
+        logits = [probe.views(fold, features[~seen], labels[~seen])["logits"][:, -1] for fold, seen in enumerate(shown)]
+        return float(
+            np.mean([(out.argmax(axis=1) == labels[~seen]).mean() for out, seen in zip(logits, shown, strict=True)])
+        )
+
+    assert right(long) > right(short) + 0.2
+
+
+def test_the_probe_does_not_go_on_to_learn_noise() -> None:
+    features, labels, shown = _in_a_row(noise=1.0)
+    short = train(features, labels, shown, 6, Recipe(epochs=15), CPU)
+    long = train(features, labels, shown, 6, Recipe(epochs=15, longest=240), CPU)
+    # Nor does having tried change the projections.
+    torch.testing.assert_close(short.first, long.first)
+    torch.testing.assert_close(short.project["features"], long.project["features"])
 
 
 def test_a_value_far_outside_the_sample_stays_visible() -> None:

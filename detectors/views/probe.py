@@ -58,6 +58,8 @@ class Recipe:
     """How the probe is trained; every value influences the scores."""
 
     epochs: int = 15
+    longest: int = 0
+    """Passes up to which training goes on, each time for twice as many, while the loss on unseen records falls."""
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
@@ -190,10 +192,13 @@ def train(
     fewest = min(len(rows) for rows in inside)
     size = min(recipe.batch, fewest)
     steps = fewest // size if size else 0
-    kept: list[list[torch.Tensor]] = []
-    keep_at = {round(e) for e in np.linspace(1, recipe.epochs, min(recipe.checkpoints, recipe.epochs))}
+    lengths = _lengths(recipe)
+    keep_at = {length: _checkpoints(length, recipe.checkpoints) for length in lengths}
+    snapshots: dict[int, list[torch.Tensor]] = {}
+    unseen = _unseen(shown, labels) if len(lengths) > 1 else []
+    length, least, drawn_so_far = lengths[0], np.inf, generator.get_state()
     with _one_thread():
-        for epoch in range(1, recipe.epochs + 1):
+        for epoch in range(1, lengths[-1] + 1):
             order = [rows[torch.randperm(len(rows), generator=generator)] for rows in inside]
             for step in range(steps):
                 picked = torch.stack([rows[step * size : (step + 1) * size] for rows in order]).to(device)
@@ -203,9 +208,17 @@ def train(
                 optimiser.zero_grad()
                 (loss / picked.shape[1]).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimiser.step()
-            if epoch in keep_at:
-                kept.append([w.detach().clone() for w in weights])
-    stacked = [torch.stack(parts) for parts in zip(*kept, strict=True)]
+            if any(epoch in at for at in keep_at.values()):
+                snapshots[epoch] = [w.detach().clone() for w in weights]
+            if epoch in lengths:
+                now = _loss(weights, x, y, unseen)
+                if now >= least:
+                    break
+                length, least, drawn_so_far = epoch, now, generator.get_state()
+                if not unseen or now >= _loss(snapshots[keep_at[epoch][-2]], x, y, unseen):
+                    break
+    generator.set_state(drawn_so_far)
+    stacked = [torch.stack(parts) for parts in zip(*(snapshots[e] for e in keep_at[length]), strict=True)]
     project = {
         "features": _projection(width, generator, device),
         "hidden_out": _projection(recipe.hidden, generator, device),
@@ -215,6 +228,42 @@ def train(
     drawn = torch.rand(recipe.dropped, recipe.hidden, generator=generator).argsort(dim=1) < recipe.hidden // 2
     kept_units = 2.0 * drawn.to(device, torch.float32)
     return Probe(stacked[0], stacked[1].squeeze(2), stacked[2], stacked[3].squeeze(2), project, kept_units)
+
+
+def _lengths(recipe: Recipe) -> list[int]:
+    """Passes after which training may end: the recipe's own, doubled up to the longest."""
+    lengths = [recipe.epochs]
+    while lengths[-1] < recipe.longest:
+        lengths.append(min(2 * lengths[-1], recipe.longest))
+    return lengths
+
+
+def _checkpoints(epochs: int, count: int) -> list[int]:
+    """Passes after which weights are kept, the last of ``epochs`` among them."""
+    return sorted({round(e) for e in np.linspace(1, epochs, min(count, epochs))})
+
+
+def _unseen(shown: NDArray[np.bool_], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Per fold the rows of its own, with a label and without those that look like one in another fold."""
+    alone = shown.sum(axis=0) == len(shown) - 1
+    rows = [np.flatnonzero(~seen & alone & (labels != UNKNOWN_LABEL)) for seen in shown]
+    return rows if all(len(mine) for mine in rows) else []
+
+
+def _loss(
+    weights: Sequence[torch.Tensor], x: torch.Tensor, y: torch.Tensor, unseen: Sequence[NDArray[np.int64]]
+) -> float:
+    """Mean cross-entropy of the folds' probes on the records that each has not seen."""
+    import torch
+
+    total = 0.0
+    with torch.no_grad():
+        for fold, rows in enumerate(unseen):
+            picked = torch.as_tensor(rows, device=x.device)
+            hidden = torch.relu(torch.addmm(weights[1][fold], x[picked], weights[0][fold]))
+            out = torch.addmm(weights[3][fold], hidden, weights[2][fold])
+            total += float(torch.nn.functional.cross_entropy(out, y[picked], reduction="sum"))
+    return total / max(sum(len(rows) for rows in unseen), 1)
 
 
 @contextmanager
