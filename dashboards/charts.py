@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 BINS = 40
 """Bins of the p-value histogram."""
@@ -17,6 +18,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 4.0, 26.0, 24.0
 _GAP = 2.0
 _CROWDED = 1.25
 _FEWEST_TICKS, _MOST_TICKS = 2, 5
+_LEAST_SHARE = 0.01
+"""Share of suspects that the chart of the nights reaches up to at least."""
+_FEWEST_NIGHTS = 10
+"""With fewer nights the bars get no wider."""
 _DECADES = 12.0
 """A bar of evidence is full at p = 1e-12, the smallest there is."""
 
@@ -91,6 +96,42 @@ def histogram(counts: Sequence[int]) -> Histogram | None:
     )
     ticks = tuple(Tick(y(value), f"{value:,}") for value in _round_values(top))
     return Histogram(_WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, bars, ticks, y(expected))
+
+
+def nights_chart(nights: Sequence[Mapping[str, Any]], unusual: float) -> Histogram | None:
+    """Lay out the share of suspects of each batch, oldest first; the flat line is their share over all of them.
+
+    Args:
+        nights: As `lazaretto.pipelines.trend` gives them.
+        unusual: Chance of so many suspects at or under which a batch stands out.
+
+    Returns:
+        None where there is no batch.
+    """
+    if not nights:
+        return None
+    judged = sum(one["arrived"] - one["rejected"] for one in nights)
+    usual = sum(one["suspects"] for one in nights) / judged if judged else 0.0
+    top = max(*(one["share"] for one in nights), usual, _LEAST_SHARE) * 1.05
+    height, inner = _HEIGHT - _TOP - _BOTTOM, _WIDTH - _LEFT - _RIGHT
+    step = inner / max(len(nights), _FEWEST_NIGHTS)
+
+    def y(share: float) -> float:
+        return round(_TOP + height * (1 - share / top), 1)
+
+    bars = tuple(
+        Bar(
+            x=round(_LEFT + i * step + _GAP / 2, 1),
+            y=y(one["share"]),
+            width=round(step - _GAP, 1),
+            height=round(_HEIGHT - _BOTTOM - y(one["share"]), 1),
+            says=f"{one['batch']}: {one['suspects']:,} suspects of {one['arrived'] - one['rejected']:,} judged",
+            strong=one["unusual"] is not None and one["unusual"] < unusual,
+        )
+        for i, one in enumerate(nights)
+    )
+    ticks = tuple(Tick(y(value), f"{100 * value:.2g} %") for value in (top / 2.1, top / 1.05))
+    return Histogram(_WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, bars, ticks, y(usual))
 
 
 def evidence_length(p_value: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from lazaretto.dashboards import shown
 from lazaretto.dashboards.cases import strongest_cases
 from lazaretto.dashboards.charts import BINS, evidence_length, histogram, share_of
 from lazaretto.dashboards.judged import JudgedFolder
+from lazaretto.dashboards.page import write_page
 from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, clusters, provenance, ran
 from lazaretto.named_sources import named_sources, sentence
 
@@ -37,25 +37,8 @@ def render_report(folder: Path, contract: Contract | None = None) -> Path:
     Raises:
         UsageError: The folder holds no judged batch.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {name: getattr(shown, name) for name in _FILTERS}
-    page = environment.get_template("report.html").render(_page(JudgedFolder.open(Path(folder), contract)))
-    target = Path(folder) / "report.html"
-    draft = target.with_name(".report.html")
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, target)  # noqa: PTH105  one step: nobody reads half a report
-    return target
-
-
-_FILTERS = ("count", "percent", "probability", "seconds", "text")
+    page = _page(JudgedFolder.open(Path(folder), contract))
+    return write_page("report.html", Path(folder) / "report.html", page)
 
 
 def _page(folder: JudgedFolder) -> dict[str, Any]:

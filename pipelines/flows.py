@@ -161,23 +161,25 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
         if moved:
             lines.append(f"\n**{outcome.dataset}** drifted in {', '.join(moved[:5])} (population stability index).")
         if outcome.drill is not None:
-            lines.append("\n" + _drill_sentence(outcome.dataset, outcome.drill))
+            lines.append("\n" + _drill_table(outcome.dataset, outcome.drill))
         last = outcome.trend[-1] if outcome.trend else None
         if last and last["unusual"] is not None and last["unusual"] < 1e-3:  # noqa: PLR2004  once in three years
             lines.append(f"\n**{outcome.dataset}**: {last['suspects']} suspects are more than its history explains.")
     return "\n".join(lines) + "\n"
 
 
-def _drill_sentence(dataset: str, drill: dict[str, Any]) -> str:
-    """The drill in one paragraph: what was caught of each attack, the weakest last named."""
+def _drill_table(dataset: str, drill: dict[str, Any]) -> str:
+    """The drill with the hardest attack first, and the weakest spot named."""
     if "error" in drill:
         return f"**{dataset}** was not drilled: {drill['error']}"
-    caught = [
-        f"{one['title']} {one['recall']:.0%} ({one['low']:.0%} to {one['high']:.0%})"
-        for one in sorted(drill["found"], key=lambda one: -one["recall"])
-    ]
+    lines = [f"**{dataset}**, drilled with known attacks in a copy of {drill['records']:,} admitted records:", ""]
+    lines += ["| attack | rate | planted | caught | recall | 95 % |", "|---|---|---|---|---|---|"]
+    for one in sorted(drill["found"], key=lambda one: (one["recall"], one["ranked"])):
+        caught = f"{one['recall']:.0%} | {one['low']:.0%} to {one['high']:.0%}"
+        lines.append(f"| {one['title']} | {one['rate']:.1%} | {one['poisons']} | {one['caught']} | {caught} |")
     weakest = next((one["title"] for one in drill["found"] if one["attack"] == drill["weakest"]), "none")
-    return f"**{dataset}**, drilled with known attacks, would catch: {'; '.join(caught)}. Weakest: {weakest}."
+    quiet = f"with nothing planted {drill['false_quarantines']:.1%} would wait"
+    return "\n".join([*lines, "", f"Weakest: {weakest}; {quiet}."])
 
 
 def serve_nightly(workspace: Path, cron: str) -> None:

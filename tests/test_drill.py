@@ -16,6 +16,7 @@ from lazaretto.attacks.ground import Ground
 from lazaretto.cli import app
 from lazaretto.config import Workspace, init_workspace
 from lazaretto.contract import load_contract, parse_contract
+from lazaretto.dashboards.night import render_night
 from lazaretto.errors import UsageError
 from lazaretto.pipelines.drill import drill, interval
 from lazaretto.pipelines.flows import as_markdown
@@ -89,6 +90,42 @@ def test_a_night_can_end_in_a_drill_of_what_was_admitted(workspace: Workspace) -
     assert outcome.drill is not None
     assert outcome.drill["weakest"] in {one["attack"] for one in outcome.drill["found"]}
     assert f"Weakest: {ATTACKS[outcome.drill['weakest']].title}" in as_markdown([outcome])
+
+
+def test_a_drill_and_a_night_are_pages_too(workspace: Workspace, tmp_path: Path) -> None:
+    page = tmp_path / "drill.html"
+    arguments = ["drill", "flights", "--attack", "flip_random", "--records", "300", "-w", str(workspace.root)]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--out", str(page)]).stdout)
+    assert page.read_text(encoding="utf-8").count("<tr") == 2
+    told = found["found"][0]
+    assert f"{told['caught']} of {told['poisons']} would be caught" in page.read_text(encoding="utf-8")
+
+    quiet = {"dataset": "mails", "state": "nothing", "sentence": "nothing arrived", "exit_code": 0}
+    quiet |= {"result": None, "trend": [], "drift": [], "drill": None}
+    night = [{"at": "", "batch": f"n{i}", "arrived": 100, "rejected": 0, "suspects": i} for i in range(5)]
+    trend = [one | {"share": one["suspects"] / 100, "unusual": 1e-6 if one["suspects"] == 4 else None} for one in night]
+    drift = [{"column": "<b>", "psi": 0.4, "drifted": True}]
+    held = {"dataset": "flights", "state": "held", "sentence": "100 arrived; held: <script>", "exit_code": 3}
+    held |= {"result": {"batch": "b1"}, "trend": trend, "drift": drift, "drill": {"dataset": "flights", "error": "no"}}
+    whole = render_night([held, quiet], tmp_path / "night.html").read_text(encoding="utf-8")
+    assert "1 of 1 data set that something arrived for needs a person: flights is held" in whole
+    assert "&lt;script&gt;" in whole
+    assert "<script" not in whole
+    assert whole.count('class="b strong"') == 2  # one night, one column
+    assert "not drilled" in whole
+    drilled = render_night([held | {"drill": found}], tmp_path / "night.html").read_text(encoding="utf-8")
+    assert told["title"] in drilled
+
+
+@pytest.mark.parametrize(("page", "sentence"), [(".", "is a folder"), ("no/page.html", "does not exist")])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    workspace: Workspace, tmp_path: Path, page: str, sentence: str
+) -> None:
+    for command in (["drill", "flights"], ["nightly"]):
+        arguments = [*command, "-w", str(workspace.root), "--out", str(tmp_path / page)]
+        told = CliRunner().invoke(app, arguments)
+        assert isinstance(told.exception, UsageError)
+        assert sentence in told.exception.message
 
 
 def test_nothing_admitted_means_no_drill(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_shown
+from lazaretto import cli_drill, cli_shown
 from lazaretto.cli_workspace import Json, Place
 from lazaretto.errors import LazarettoError, UsageError
 
@@ -61,6 +61,7 @@ def ingest(
 
 def nightly(
     drill: Annotated[bool, typer.Option("--drill", help="Also drill what was admitted; takes minutes.")] = False,
+    out: cli_drill.Out = None,
     workspace: Place = None,
     json_: Json = False,
 ) -> None:
@@ -69,6 +70,7 @@ def nightly(
     from lazaretto.pipelines.nightly import nightly as run_night
 
     place = find_workspace(workspace)
+    cli_shown.require_page(out)
     if _prefect(quiet=json_):
         from lazaretto.pipelines.flows import NightBroken, nightly_flow
 
@@ -87,6 +89,10 @@ def nightly(
         rows = [(outcome["dataset"], outcome["state"], outcome["sentence"]) for outcome in outcomes]
         cli_shown.show_table("the night", ("data set", "state", "what happened"), rows)
         _show_drills(outcomes)
+    if out is not None:
+        from lazaretto.dashboards.night import render_night
+
+        render_night(outcomes, out)
     worst = max((outcome["exit_code"] for outcome in outcomes), default=0)
     if worst:
         raise typer.Exit(worst)
@@ -100,9 +106,7 @@ def _show_drills(outcomes: list[dict[str, Any]]) -> None:
         if "error" in drill:
             cli_shown.print_lines(f"{outcome['dataset']} was not drilled: {drill['error']}")
             continue
-        rows = [(one["title"], one["poisons"], one["caught"], f"{one['recall']:.0%}") for one in drill["found"]]
-        cli_shown.show_table(f"drill of {outcome['dataset']}", ("attack", "planted", "caught", "recall"), rows)
-        cli_shown.print_lines(f"weakest spot: {drill['weakest']}")
+        cli_drill.show(drill)
 
 
 def serve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,22 @@ def write_new(path: Path, content: bytes) -> None:
         raise UsageError(f"the folder {path.parent} does not exist", hint="make it first, or name another") from None
     except OSError as error:
         raise refusal(error, path) or UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def require_page(path: Path | None) -> None:
+    """Refuse a page that could not be written, before the work that it is to show; one that is there is replaced.
+
+    Raises:
+        UsageError: It is a folder, or its folder is not there or may not be written to.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file, such as {path / 'page.html'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist", hint="make it first, or name another")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"the folder {path.parent} may not be written to", hint="name another")
 
 
 def counted(count: int, thing: str) -> str:
