@@ -112,7 +112,7 @@ def nights_chart(nights: Sequence[Mapping[str, Any]], unusual: float) -> Histogr
         return None
     judged = sum(one["arrived"] - one["rejected"] for one in nights)
     usual = sum(one["suspects"] for one in nights) / judged if judged else 0.0
-    top = max(*(one["share"] for one in nights), usual, _LEAST_SHARE) * 1.05
+    top: float = max(*(one["share"] for one in nights), usual, _LEAST_SHARE) * 1.05
     height, inner = _HEIGHT - _TOP - _BOTTOM, _WIDTH - _LEFT - _RIGHT
     step = inner / max(len(nights), _FEWEST_NIGHTS)
 

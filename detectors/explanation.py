@@ -17,6 +17,7 @@ from lazaretto.detectors.drawn import FEWEST_OF_A_CLASS
 from lazaretto.detectors.panel import complaint, fold_of
 from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.trigger import TriggerScorer
+from lazaretto.detectors.views.encode import expanded
 from lazaretto.tails import SMALLEST_P
 
 if TYPE_CHECKING:
@@ -79,20 +80,30 @@ def explain(
     ]
 
 
-_PAIR = re.compile(r"(.+?)(?: with (.+?))? \((?:exact value)\): ")
+_MINED = re.compile(r"(.+?)(?: with (.+?))? \((exact value|range)\): ")
 
 
 def _valued(panel: Panel, record: pl.DataFrame, item: tuple[str, float, float, str]) -> str:
-    """The sentence with the values of the columns that a mined pair of exact values is of."""
+    """The sentence with the values, or the stretches of values, of the columns that was mined."""
     why = item[3]
-    found = _PAIR.match(why)
+    found = _MINED.match(why)
     if found is None or not panel.encoder.columns:
         return why
-    names = [name for name in found.groups() if name is not None]
-    if not set(names) <= set(record.columns) - panel.withheld:
+    *named, kind = found.groups()
+    names = [name for name in named if name is not None]
+    if kind == "exact value":
+        if not set(names) <= set(record.columns) - panel.withheld:
+            return why
+        said = " with ".join(f"{name} = {_short(record[name][0])}" for name in names)
+        return f"{said} (exact value): {why[found.end() :]}"
+    # A timestamp is several columns, named after it.
+    bare = {name if name in record.columns else name.rsplit(" ", 1)[0] for name in names}
+    columns = {name: panel.encoder.columns[name] for name in names if name in panel.encoder.columns}
+    if len(columns) < len(names) or bare & panel.withheld:
         return why
-    said = " with ".join(f"{name} = {_short(record[name][0])}" for name in names)
-    return f"{said} (exact value): {why[found.end() :]}"
+    values = expanded(record, columns)
+    said = " with ".join(f"{name} {column.coarsely(values[name])}" for name, column in columns.items())
+    return f"{said}: {why[found.end() :]}"
 
 
 def _short(value: object) -> str:

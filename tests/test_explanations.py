@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +15,11 @@ import torch
 from lazaretto.attacks.png import encode
 from lazaretto.contract import parse_contract
 from lazaretto.dashboards.pictures import picture
-from lazaretto.detectors.explanation import explain
+from lazaretto.detectors.explanation import _valued, explain
 from lazaretto.detectors.fitting import fit_panel
 from lazaretto.detectors.panel import Scores
 from lazaretto.detectors.table import DETECTORS, make_detectors
+from lazaretto.detectors.views.columns import Category, Number
 from lazaretto.records import DIGEST
 
 if TYPE_CHECKING:
@@ -147,6 +149,26 @@ def test_a_mined_trigger_says_what_the_record_would_be_without_it(panels: Panels
     assert re.search(r"; without it, it would be 'on_time': \d+ of its 15 nearest records are$", sentences["trigger"])
     trusted = sentences["trigger_trusted"]
     assert re.search(r"; without it, it would be 'on_time': \d+ of its 15 nearest trusted records are$", trusted)
+
+
+def test_a_mined_stretch_of_values_is_said_by_its_ends(panels: Panels) -> None:
+    panel, frame = panels["table"]
+    why = "temp with city (range): of the records"
+    number, category = Number.fit("temp", pl.Series(range(160))), Category.fit("city", pl.Series(["a"] * 9 + ["b"]))
+    panel = replace(panel, encoder=replace(panel.encoder, columns={"temp": number, "city": category}))
+
+    def told(temp: int | None, city: str | None) -> str:
+        return _valued(panel, pl.DataFrame({"temp": [temp], "city": [city]}), ("trigger", 1.0, 0.1, why))
+
+    assert told(31, "a") == "temp from 29.8125 to under 39.75 with city = 'a': of the records"
+    assert told(-5, "z") == "temp under 0 with city a rare value: of the records"
+    assert told(500, None) == "temp from 159 with city a rare value: of the records"
+    assert told(None, "b").startswith("temp missing with city = 'b'")
+    # The end of a stretch is where the code changes.
+    codes = number.codes(pl.Series([29.8124, 29.8126, 39.74, 39.76]))[0]
+    assert codes[0] != codes[1] == codes[2] != codes[3]
+    withheld = replace(panel, withheld=frozenset({"city"}))
+    assert _valued(withheld, frame.head(1), ("trigger", 1.0, 0.1, why)) == why
 
 
 def test_detectors_of_learnt_views_name_columns_by_default(panels: Panels) -> None:

@@ -42,6 +42,10 @@ class Column(Protocol):
         """A coarse and a fine code per record, (rows,) each, for trigger tokens."""
         ...
 
+    def coarsely(self, values: pl.Series) -> str:
+        """What the coarse code of the first of ``values`` stands for, to follow the column's name."""
+        ...
+
 
 @dataclass(frozen=True)
 class Number:
@@ -87,10 +91,24 @@ class Number:
     def codes(self, values: pl.Series) -> tuple[Codes, Codes]:
         """The sixteenth of the sample it falls into, and a hash of the exact value."""
         raw = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        edges = np.unique(self.grid[:: (_LEVELS - 1) // _BINS])
-        coarse = np.where(np.isnan(raw), 255, np.searchsorted(edges, raw, side="right")).astype(np.uint32)
+        coarse = np.where(np.isnan(raw), 255, np.searchsorted(self._edges, raw, side="right")).astype(np.uint32)
         bits = np.where(np.isnan(raw), np.nan, raw + 0.0).view(np.uint64)  # + 0.0 makes -0.0 and 0.0 one value
         return coarse, ((bits * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)).astype(np.uint32)
+
+    def coarsely(self, values: pl.Series) -> str:
+        """The sixteenth of the sample, by its ends."""
+        value = values.cast(pl.Float64)[0]
+        if value is None or np.isnan(value):
+            return "missing"
+        place, edges = int(np.searchsorted(self._edges, value, side="right")), [f"{edge:.6g}" for edge in self._edges]
+        if place == 0:
+            return f"under {edges[0]}"
+        return f"from {edges[place - 1]}" if place == len(edges) else f"from {edges[place - 1]} to under {edges[place]}"
+
+    @property
+    def _edges(self) -> NDArray[np.float64]:
+        """(edges,) ascending, between stretches that hold a sixteenth of the sample each where values do not tie."""
+        return np.unique(self.grid[:: (_LEVELS - 1) // _BINS])
 
 
 @dataclass(frozen=True)
@@ -139,6 +157,13 @@ class Category:
         fine = text.replace_strict(stable, return_dtype=pl.UInt32).to_numpy()
         index = text.replace_strict(self.frequent, list(range(len(self.frequent))), default=255, return_dtype=pl.UInt32)
         return index.to_numpy(), fine
+
+    def coarsely(self, values: pl.Series) -> str:
+        """The value, or that it is none of the frequent ones."""
+        value = values.cast(pl.String).fill_null("\0null")[0]
+        if value not in self.frequent:
+            return "a rare value"
+        return "missing" if value == "\0null" else f"= {_shown(value)!r}"
 
 
 def _text_hash(text: str) -> int:

@@ -237,7 +237,7 @@ class Encoder:
             names["characters"] = ODDITIES
         if len(self.columns) > 1:
             names["values"] = tuple(self.columns)[:_COMPARED_COLUMNS]
-            values = _expanded(read.frame, self.columns)
+            values = expanded(read.frame, self.columns)
             exact = [np.maximum(self.columns[n].codes(values[n])[1], 1) for n in names["values"]]
             absent = [values[n].is_null().to_numpy() for n in names["values"]]
             arrays["values"] = np.where(np.stack(absent, axis=1), 0, np.stack(exact, axis=1)).astype(np.uint32)
@@ -277,7 +277,7 @@ class Encoder:
     def features(self, read: _Read) -> NDArray[np.float32]:
         """(rows, d) the probe's input."""
         frame = read.frame
-        values = _expanded(frame, self.columns)
+        values = expanded(frame, self.columns)
         blocks = [column.encode(values[name]) for name, column in self.columns.items()]
         blocks += [texts.encode(read.words[name], frame[name]) for name, texts in self.texts.items()]
         blocks += [vectors.encode(frame[name]) for name, vectors in self.vectors.items()]
@@ -314,7 +314,7 @@ class Encoder:
 
     def _pairs(self, frame: pl.DataFrame) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
         """Tokens of single columns and of pairs of columns, each with coarse and with exact values."""
-        values = _expanded(frame, self.columns)
+        values = expanded(frame, self.columns)
         chosen = list(self.columns)[:_PAIRED_COLUMNS]
         coarse, fine = zip(*(self.columns[name].codes(values[name]) for name in chosen), strict=True)
         tokens, names = [], []
@@ -332,7 +332,7 @@ class Encoder:
         return np.stack(tokens, axis=1), tuple(labels)
 
 
-def _expanded(frame: pl.DataFrame, columns: Mapping[str, Column]) -> Mapping[str, pl.Series]:
+def expanded(frame: pl.DataFrame, columns: Mapping[str, Column]) -> Mapping[str, pl.Series]:
     """The frame's columns, with timestamps replaced by the numbers they are encoded as."""
     out: dict[str, pl.Series] = {}
     for name in columns:
