@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _DESCRIBED = 1_000
 """Members a rule is learnt on at most; whether it holds is then looked up for all."""
 _RARE = 0.05
 """A trigger is what drove a record if its p-value is at most this, whichever detector leads."""
+_LABELS_NAMED = 4
 _SPOKEN = re.compile(r"also say ('[^']*'|\"[^\"]*\")")
 _KIND = re.compile(r" \((range|exact value)\)$")
 
@@ -49,7 +51,7 @@ class Cluster:
     led_by: str
     """The family of detectors that speaks loudest of them; ``trigger`` where one was mined."""
     label: str | None
-    """The label of those it was found by; None where what drove them does not look at labels, or it is personal."""
+    """The label of all its records; None where they have several, what drove them looks at none, or it is personal."""
     token: str | None
     """What the mined trigger is: columns, words or pixels."""
     rule: tuple[str, ...]
@@ -63,12 +65,19 @@ class Cluster:
     says: str
     rows: tuple[int, ...]
     """``_row`` of each record."""
+    labels: tuple[tuple[str, int], ...] = ()
+    """Where its records have several labels, how many have which, the most frequent first."""
 
     @property
     def driver(self) -> str:
         """What drove its records, in words."""
         of = f" ({self.token})" if self.token else ""
-        return f"{self.led_by}{of}" + (f", labelled {self.label!r}" if self.label is not None else "")
+        if self.label is not None:
+            return f"{self.led_by}{of}, labelled {self.label!r}"
+        named = [f"{label!r} ({count:,})" for label, count in self.labels[:_LABELS_NAMED]]
+        if len(self.labels) > _LABELS_NAMED:
+            named.append(f"{len(self.labels) - _LABELS_NAMED} more")
+        return f"{self.led_by}{of}" + (f", labelled {', '.join(named)}" if named else "")
 
     def brief(self) -> dict[str, Any]:
         """What the summary says of it: all but the rows."""
@@ -102,7 +111,8 @@ def find_clusters(compared: Compared, contract: Contract) -> tuple[Cluster, ...]
     Suspects that are left and to which a group's rule applies join it: the nine windows around one patch are nine
     tokens, and a trigger's records are not all led by the same detector.
     """
-    waiting = _seeds(compared, contract)
+    labels = _said_labels(compared, contract)
+    waiting = _seeds(compared, labels)
     if not waiting:
         return ()
     describe = _Describer(compared, contract)
@@ -121,7 +131,7 @@ def find_clusters(compared: Compared, contract: Contract) -> tuple[Cluster, ...]
                 rows, rule = grown, describe.rule(grown) or rule
         found.append((driver, rows, rule))
     found.sort(key=lambda one: -len(one[1]))
-    return tuple(_cluster(number, *one, compared) for number, one in enumerate(found, start=1))
+    return tuple(_cluster(number, *one, compared, labels) for number, one in enumerate(found, start=1))
 
 
 def write_clusters(clusters: Sequence[Cluster], folder: Path) -> None:
@@ -139,11 +149,18 @@ def read_clusters(folder: Path) -> tuple[Cluster, ...]:
     path = folder / CLUSTERS
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(Cluster(**{**one, "rule": tuple(one["rule"]), "rows": tuple(one["rows"])}) for one in loaded)
+        return tuple(
+            Cluster(**{**one, **{k: tuple(one[k]) for k in ("rule", "rows")}, **_labels(one)}) for one in loaded
+        )
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise IntegrityViolated(f"{path} cannot be read", hint="run lazaretto verify") from error
+
+
+def _labels(one: Mapping[str, Any]) -> dict[str, tuple[tuple[str, int], ...]]:
+    """What a cluster's JSON says of its labels, where it says anything."""
+    return {"labels": tuple((str(label), int(count)) for label, count in one["labels"])} if "labels" in one else {}
 
 
 def cluster_of(clusters: Sequence[Cluster]) -> dict[int, int]:
@@ -160,12 +177,15 @@ class _Driver:
     token: str
 
 
-def _seeds(compared: Compared, contract: Contract) -> dict[_Driver, NDArray[np.int64]]:
+def _said_labels(compared: Compared, contract: Contract) -> list[str]:
+    """The label of each suspect; empty where there is none, or it is personal."""
+    if not contract.label or contract.all_columns[contract.label].pii:
+        return [""] * len(compared.suspects)
+    return compared.suspects[contract.label].cast(pl.String).fill_null("").to_list()
+
+
+def _seeds(compared: Compared, labels: Sequence[str]) -> dict[_Driver, NDArray[np.int64]]:
     """Places of the suspects by what drove them, in the order of the drivers."""
-    label = contract.label if contract.label and not contract.all_columns[contract.label].pii else None
-    labels = [""] * len(compared.suspects)
-    if label is not None:
-        labels = compared.suspects[label].cast(pl.String).fill_null("").to_list()
     groups: dict[_Driver, list[int]] = {}
     for place, (text, said) in enumerate(zip(compared.suspects["_evidence"], labels, strict=True)):
         evidence = load_evidence(text)
@@ -214,7 +234,17 @@ class _Describer:
         return Rule(rule.facts, np.logical_and.reduce([whole[words] for words in rule.facts]))
 
 
-def _cluster(number: int, driver: _Driver, rows: NDArray[np.int64], rule: Rule | None, compared: Compared) -> Cluster:
+def _cluster(
+    number: int,
+    driver: _Driver,
+    rows: NDArray[np.int64],
+    rule: Rule | None,
+    compared: Compared,
+    labels: Sequence[str],
+) -> Cluster:
+    # Suspects that joined by the rule may have another label than those it was found by.
+    counted = Counter(labels[row] for row in rows.tolist()) if driver.label else Counter[str]()
+    counted.pop("", None)
     others = len(compared.others)
     matched = 0 if rule is None else int(rule.holds[rows].sum())
     also = 0 if rule is None else int(rule.holds[len(compared.suspects) :].sum())
@@ -227,7 +257,8 @@ def _cluster(number: int, driver: _Driver, rows: NDArray[np.int64], rule: Rule |
         id=number,
         records=len(rows),
         led_by=driver.family,
-        label=driver.label or None,
+        label=next(iter(counted)) if len(counted) == 1 else None,
+        labels=tuple(counted.most_common()) if len(counted) > 1 else (),
         token=driver.token or None,
         rule=() if rule is None else rule.facts,
         matched=matched,

@@ -171,6 +171,15 @@ def test_suspects_that_another_detector_leads_join_the_cluster_whose_rule_they_m
     assert [one.id for one in found] == list(range(1, len(found) + 1))
 
 
+def test_a_cluster_of_several_labels_says_which() -> None:
+    frame = table().with_columns(late=pl.Series(["late"] * 25 + ["on_time"] * 5 + table()["late"].to_list()[30:]))
+    evidence = [said(PAIR)] * 25 + [said("the neighbours disagree", "margin")] * 5
+    [found] = find_clusters(compared(frame, evidence), contract())
+    assert found.label is None
+    assert found.labels == (("late", 25), ("on_time", 5))
+    assert found.driver == "trigger (temp with gust), labelled 'late' (25), 'on_time' (5)"
+
+
 def test_poisons_that_were_missed_do_not_hide_the_rule_but_are_counted() -> None:
     frame = table().with_columns(note=QUIET)
     [found] = find_clusters(compared(frame, [said(PAIR)] * 18), contract())
@@ -295,13 +304,20 @@ def test_the_command_line_shows_clusters_and_nearest_records(
     assert run("review clusters", monkeypatch) == 0
     said = capsys.readouterr().out
     assert "1: 3 cases by trigger (x), labelled 'late'" in said
-    assert f"next: lazaretto review list --batch {batch} --cluster 1" in said
+    assert f"next: lazaretto review list --batch {batch} --cluster 1; release and discard take the same" in said
     assert run(f"review list --batch {batch} --cluster 1", monkeypatch) == 0
     assert run(f"review show {list_cases(workspace)[0].id}", monkeypatch) == 0
     said = capsys.readouterr().out
     assert "nearest trusted records:\n  t7, labelled 'on_time', at distance 2.5" in said
     assert "cluster 1:\n  x = 1000: 3 of 3 of the cluster" in said
     assert run("review list --cluster 1", monkeypatch) == 2
+    assert run("review discard --cluster 1 --reason x", monkeypatch) == 2
+    assert "a cluster is one of a batch" in capsys.readouterr().err
+    assert run(f"review discard --batch {batch} --cluster 1 --reason x", monkeypatch) == 0
+    assert "3 records discarded" in capsys.readouterr().out
+    assert run(f"review release --batch {batch} --cluster 1 --reason x", monkeypatch) == 2
+    assert "no case of cluster 1" in capsys.readouterr().err
+    assert not list_clusters(workspace)
 
 
 def test_without_a_trusted_set_the_nearest_are_of_the_batch_and_nobody_is_named(tmp_path: Path) -> None:

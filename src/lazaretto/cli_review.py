@@ -15,11 +15,19 @@ from lazaretto.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lazaretto.config import Workspace
+
+_EVERY = 10**9
+"""More cases than any batch has."""
+
 review = typer.Typer(help="Decide on what waits in quarantine.", no_args_is_help=True)
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE...]", help="Ids of cases.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; kept for good.")]
 OfBatch = Annotated[str | None, typer.Option("--batch", "-b", help="A held batch: all of it that is no case.")]
+OfCluster = Annotated[
+    int | None, typer.Option("--cluster", "-c", min=1, help="With --batch: the open cases of this cluster of it.")
+]
 OfDataset = Annotated[str | None, typer.Option("--dataset", "-d", help="Only of this data set.")]
 
 
@@ -98,7 +106,8 @@ def clusters(
         cli_shown.print_lines(f"  {one.cluster.id}: {cli_shown.counted(one.open, 'case')} by {one.cluster.driver}")
         cli_shown.print_lines(f"     {one.cluster.says}")
     first = found[0]
-    cli_shown.print_lines("", f"next: lazaretto review list --batch {first.batch} --cluster {first.cluster.id}")
+    chosen = f"--batch {first.batch} --cluster {first.cluster.id}"
+    cli_shown.print_lines("", f"next: lazaretto review list {chosen}; release and discard take the same")
 
 
 @review.command()
@@ -144,6 +153,7 @@ def release(
     reason: Reason,
     cases: Cases = None,
     batch: OfBatch = None,
+    cluster: OfCluster = None,
     workspace: Place = None,
     json_: Json = False,
 ) -> None:
@@ -153,8 +163,8 @@ def release(
     from lazaretto.pipelines.review import release_batch, word
 
     place, said = find_workspace(workspace), word(reason)
-    _one_of(cases, batch)
-    released = [release_batch(place, batch, said)] if batch else release_cases(place, cases or [], said)
+    cases, batch = _chosen(place, cases, batch, cluster)
+    released = [release_batch(place, batch, said)] if batch else release_cases(place, cases, said)
     if json_:
         cli_shown.print_json([asdict(one) for one in released])
         return
@@ -169,6 +179,7 @@ def discard(
     reason: Reason,
     cases: Cases = None,
     batch: OfBatch = None,
+    cluster: OfCluster = None,
     workspace: Place = None,
     json_: Json = False,
 ) -> None:
@@ -178,8 +189,8 @@ def discard(
     from lazaretto.pipelines.review import discard_batch, word
 
     place, said = find_workspace(workspace), word(reason)
-    _one_of(cases, batch)
-    count = discard_batch(place, batch, said) if batch else len(discard_cases(place, cases or [], said))
+    cases, batch = _chosen(place, cases, batch, cluster)
+    count = discard_batch(place, batch, said) if batch else len(discard_cases(place, cases, said))
     if json_:
         cli_shown.print_json({"discarded": count})
     else:
@@ -233,9 +244,22 @@ def verify(
     cli_shown.print_lines("everything is as it was signed")
 
 
-def _one_of(cases: list[str] | None, batch: str | None) -> None:
+def _chosen(
+    place: Workspace, cases: list[str] | None, batch: str | None, cluster: int | None
+) -> tuple[list[str], str | None]:
+    """The cases that are named, one by one or as a cluster; or none, and a batch."""
+    from lazaretto.pipelines.waiting import list_cluster
+
+    if cluster is not None:
+        if cases or batch is None:
+            raise UsageError("a cluster is one of a batch", hint="name the batch, --batch, and no cases beside it")
+        found = [case.id for case in list_cluster(place, batch, cluster, limit=_EVERY)]
+        if not found:
+            raise UsageError(f"no case of cluster {cluster} of batch {batch} is open", hint="lazaretto review clusters")
+        return found, None
     if bool(cases) == bool(batch):
         raise UsageError("name either cases or one --batch", hint="lazaretto review list shows the ids of cases")
+    return cases or [], batch
 
 
 def _near(nearest: Sequence[dict[str, Any]]) -> list[str]:
