@@ -64,7 +64,7 @@ def asked_without(
         change = f"({before[row, label]:.0%} before, {after[row, label]:.0%} after)"
         top, given = int(after[row].argmax()), repr(panel.classes[label])
         if top == label:
-            said.append(f"; with that taken out, the probe still says {given} {change}")
+            said.append(f"; with that taken out, the probe still says {given} {change}, which speaks for the record")
         else:
             said.append(f"; with that taken out, the probe no longer says {given} {change} but {panel.classes[top]!r}")
     return said

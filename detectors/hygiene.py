@@ -142,6 +142,16 @@ class CharactersScorer:
         names = views.names.get("characters", ())[self.first : self.last]
         said = []
         for counts in views["characters"][:, self.first : self.last]:
-            found = [f"{count:.0f} {name}" for name, count in zip(names, counts, strict=False) if count > 0]
+            found = [
+                f"{count:.0f} {name if count > 1 else _single(name)}"
+                for name, count in zip(names, counts, strict=False)
+                if count > 0
+            ]
             said.append(f"its text has {', '.join(found)}" if found else "its text hides nothing")
         return said
+
+
+def _single(name: str) -> str:
+    """The name of a kind of character as of one of them."""
+    one = name.replace("characters", "character").replace("letters", "letter")
+    return one.replace("character that reverse ", "character that reverses ")

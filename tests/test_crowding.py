@@ -13,7 +13,7 @@ NEIGHBOURS = 12
 def _score(distances: list[list[float]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     rows = len(distances)
     arrays = {"neighbour_distances": np.array(distances, dtype=np.float32)}
-    views = Views(np.arange(rows, dtype=np.uint64), np.full(rows, -1), arrays, ())
+    views = Views(np.arange(rows, dtype=np.uint64), np.full(rows, -1), arrays, {})
     return fit(Crowding(), [views]).score(views)
 
 
@@ -34,5 +34,6 @@ def test_a_distance_that_is_missing_leaves_no_score() -> None:
 
 def test_the_nearest_that_differ_are_said() -> None:
     arrays = {"neighbour_distances": np.array([[0.0] * 3 + [0.5] * 9], dtype=np.float32)}
-    views = Views(np.zeros(1, dtype=np.uint64), np.full(1, -1), arrays, ())
-    assert fit(Crowding(), [views]).explain(views) == ["8 other records are nearly the same (mean distance 0.500)"]
+    views = Views(np.zeros(1, dtype=np.uint64), np.full(1, -1), arrays, {})
+    said = "8 other records are nearly the same: at a mean distance of 0.5, where 0.5 is usual"
+    assert fit(Crowding(), [views]).explain(views) == [said]
