@@ -74,6 +74,25 @@ _FITTED_VIEWS = {
 }
 """Views that a fold's probe and neighbours add to those of the encoder."""
 
+_LACKING = {
+    "characters": "text",
+    "tones": "image",
+    "pixels": "image",
+    "luminance": "image",
+    "detail": "image",
+    "fine": "image larger than what detectors look at",
+    "waves": "image",
+    "coarse_votes": "image",
+    "values": "two columns to compare",
+    "missing": "two columns with missing values",
+    "tokens": "image, text or pair of columns",
+    "prompt_tokens": "prompt with a response",
+    "answers": "prompt with a response",
+    "votes": "trusted set that is large enough to vote",
+    "alignment": "trusted set that is large enough to compare with",
+}
+"""View -> what the records would need to have for it."""
+
 
 def fit_panel(
     sample: pl.DataFrame,
@@ -220,7 +239,7 @@ def _able(
         if detector.needs_label and len(classes) <= 1:
             aside[detector.name] = "there is no label to judge"
         elif missing:
-            aside[detector.name] = f"these records have no {missing[0]} view"
+            aside[detector.name] = f"these records have no {_LACKING.get(missing[0], f'{missing[0]} view')}"
         else:
             able.append(detector)
     return tuple(able), aside

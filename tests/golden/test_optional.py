@@ -119,7 +119,9 @@ def test_without_trusted_records_nothing_is_compared_with_them() -> None:
     columns = "{x: {type: number}, z: {type: number}, y: {type: category}}"
     contract = parse_contract(f"dataset: d\nlabel: y\ncolumns: {columns}\n", "c")
     panel = fit_panel(frame, None, contract, make_detectors(["trusted_alignment", "margin"]), 0, torch.device("cpu"))
-    assert panel.stood_aside == {"trusted_alignment": "these records have no alignment view"}
+    assert panel.stood_aside == {
+        "trusted_alignment": "these records have no trusted set that is large enough to compare with"
+    }
 
 
 def test_they_run_where_they_are_named_and_not_by_default() -> None:
