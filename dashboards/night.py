@@ -44,9 +44,14 @@ def drilled(drill: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **drill,
         "error": "",
-        "found": sorted(drill["found"], key=lambda one: (one["recall"], one["ranked"])),
+        "found": hardest_first(drill),
         "sentence": weakest[:1].upper() + weakest[1:],
     }
+
+
+def hardest_first(drill: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The attacks of a drill, those of which least was caught first."""
+    return sorted(drill["found"], key=lambda one: (one["recall"], one["ranked"]))
 
 
 def weakest_spot(drill: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.logging import get_run_logger
 
 from lazaretto.config import find_workspace
+from lazaretto.dashboards.night import UNUSUAL, hardest_first
 from lazaretto.errors import LazarettoError, Unavailable
 from lazaretto.pipelines.ingest import IngestResult, ingest, scan_judge
 from lazaretto.pipelines.nightly import Outcome, nightly
@@ -163,7 +164,7 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
         if outcome.drill is not None:
             lines.append("\n" + _drill_table(outcome.dataset, outcome.drill))
         last = outcome.trend[-1] if outcome.trend else None
-        if last and last["unusual"] is not None and last["unusual"] < 1e-3:  # noqa: PLR2004  once in three years
+        if last and last["unusual"] is not None and last["unusual"] < UNUSUAL:
             lines.append(f"\n**{outcome.dataset}**: {last['suspects']} suspects are more than its history explains.")
     return "\n".join(lines) + "\n"
 
@@ -174,7 +175,7 @@ def _drill_table(dataset: str, drill: dict[str, Any]) -> str:
         return f"**{dataset}** was not drilled: {drill['error']}"
     lines = [f"**{dataset}**, drilled with known attacks in a copy of {drill['records']:,} admitted records:", ""]
     lines += ["| attack | rate | planted | caught | recall | 95 % |", "|---|---|---|---|---|---|"]
-    for one in sorted(drill["found"], key=lambda one: (one["recall"], one["ranked"])):
+    for one in hardest_first(drill):
         caught = f"{one['recall']:.0%} | {one['low']:.0%} to {one['high']:.0%}"
         lines.append(f"| {one['title']} | {one['rate']:.1%} | {one['poisons']} | {one['caught']} | {caught} |")
     weakest = next((one["title"] for one in drill["found"] if one["attack"] == drill["weakest"]), "none")

@@ -49,7 +49,7 @@ def drill(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
 
 def show(found: Mapping[str, Any]) -> None:
     """The drill as a table, the hardest attack first, and its weakest spot as a sentence."""
-    from lazaretto.dashboards.night import weakest_spot
+    from lazaretto.dashboards.night import hardest_first, weakest_spot
 
     rows = [
         (
@@ -62,7 +62,7 @@ def show(found: Mapping[str, Any]) -> None:
             f"{one['ranked']:.0%}",
             "whole batch waits" if one["held"] else "",
         )
-        for one in sorted(found["found"], key=lambda one: (one["recall"], one["ranked"]))
+        for one in hardest_first(found)
     ]
     columns = ("attack", "rate", "planted", "caught", "recall", "95 %", "top 1 %", "")
     cli_shown.show_table(
