@@ -115,16 +115,19 @@ class Pairs:
             left[0][rows] * len(right[1]) + right[0][rows], return_index=True, return_inverse=True, return_counts=True
         )
         expected = left[1][joint // len(right[1])] * right[1][joint % len(right[1])] / len(values)
+        # What is missing together says something of the two columns, and nothing of a trigger.
+        able = (together >= self.least) & (values[rows[first]][:, columns] > 0).all(axis=1)
+        # All that follows only takes away from a surplus: most columns are done with here.
+        if not (self._surplus(together, expected)[able] >= self.keep).any():
+            return Meeting(columns, np.empty(0, np.uint64), np.empty(0), together[:0], expected[:0])
         expected = np.maximum(expected, _equal(values[:, columns], others[:, columns], rows[first]))
-        z = (together - expected) / np.sqrt(1.0 + expected + (self.misfit * expected) ** 2)
+        z = self._surplus(together, expected)
         # Records whose values are not repeated meet nothing.
         reached = np.concatenate([np.zeros(len(values) - len(rows)), np.maximum(z, 0.0)[place]])
         unit = max(float(np.quantile(reached, self.quantile)) / float(ndtri(self.quantile)), 1.0)
         # Where columns hang together a value meets several: what it does with its second best needs no trigger.
         z -= np.maximum(_second_best(joint // len(right[1]), z), _second_best(joint % len(right[1]), z))
-        # What is missing together says something of the two columns, and nothing of a trigger.
-        present = (values[rows[first]][:, columns] > 0).all(axis=1)
-        kept = np.flatnonzero((z / unit >= self.keep) & (together >= self.least) & present)
+        kept = np.flatnonzero((z / unit >= self.keep) & able)
         kept = kept[np.argsort(-z[kept], kind="stable")[: self.most]]
         lift = np.array(
             [z[k] / unit * max(0.0, 1.0 - _agreement(others[rows[place == k]], columns) / self.explained) for k in kept]
@@ -135,6 +138,10 @@ class Pairs:
         order = np.argsort(codes, kind="stable")
         kept = kept[order]
         return Meeting(columns, codes[order], lift[order], together[kept], expected[kept])
+
+    def _surplus(self, together: NDArray[np.int64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(pairs,) records beyond those expected, in deviations."""
+        return (together - expected) / np.sqrt(1.0 + expected + (self.misfit * expected) ** 2)
 
 
 def _uncommon(values: NDArray[np.uint32], common: float) -> NDArray[np.int64]:
@@ -170,15 +177,21 @@ def _equal(values: NDArray[np.uint32], others: NDArray[np.int64], asked: NDArray
         others: (rows, 2) -1 where a value is common.
         asked: Rows whose pair is asked for; 0 where its values are not equal.
     """
+    like = values[asked, 0] == values[asked, 1]
+    expected = np.zeros(len(asked))
+    if not like.any():
+        return expected
     told = (others >= 0).all(axis=1)
     equal = told & (values[:, 0] == values[:, 1])
-    code = values[asked, 0]
+    code = values[asked[like], 0]
     known, counts = np.unique(values[told, 0], return_counts=True)
-    place = np.minimum(np.searchsorted(known, code), max(len(known) - 1, 0))
-    with_left = np.where(known[place] == code, counts[place], 0) if len(known) else np.zeros(len(asked))
-    both = np.array([np.count_nonzero(equal & (values[:, 0] == one)) for one in code]) if equal.any() else 0
-    share = (equal.sum() - both) / np.maximum(told.sum() - with_left, 1)
-    return np.where(values[asked, 0] == values[asked, 1], with_left * share, 0.0)
+    if not len(known):
+        return expected
+    place = np.minimum(np.searchsorted(known, code), len(known) - 1)
+    with_left = np.where(known[place] == code, counts[place], 0)
+    both = np.array([np.count_nonzero(equal & (values[:, 0] == one)) for one in code])
+    expected[like] = with_left * ((equal.sum() - both) / np.maximum(told.sum() - with_left, 1))
+    return expected
 
 
 def _agreement(places: NDArray[np.int64], but: tuple[int, int]) -> float:
