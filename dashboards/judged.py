@@ -59,6 +59,11 @@ class JudgedFolder:
         counts = dict(found.rows())
         return [int(counts.get(number, 0)) for number in range(bins)]
 
+    def stranger(self, limit: float) -> int:
+        """How many judged records have a p-value of at most ``limit``."""
+        judged = self.verdicts.filter((pl.col("decision") != "reject") & (pl.col("p_value") <= limit))
+        return int(judged.select(pl.len()).collect(engine="streaming").item())
+
     def strongest(self, most: int) -> pl.DataFrame:
         """The most suspicious suspects with their verdict and evidence, the most suspicious first."""
         path = self.path / "evidence.parquet"

@@ -55,7 +55,7 @@ def _page(folder: JudgedFolder) -> dict[str, Any]:
     unmet, met = checked((summary.get("validation") or {}).get("results") or [])
     return {
         "summary": summary,
-        "headline": headline(summary, suspects, rate * judged),
+        "headline": headline(summary, suspects, rate * judged, folder.stranger(rate / max(judged, 1))),
         "whence": _whence(tables, suspects),
         "accused": _accused(folder, names),
         "judged": judged,
@@ -83,13 +83,14 @@ def _page(folder: JudgedFolder) -> dict[str, Any]:
 _PARTS = ("admitted", "quarantined", "rejected")
 
 
-def headline(summary: Mapping[str, Any], suspects: int, expected: float) -> str:
+def headline(summary: Mapping[str, Any], suspects: int, expected: float, strange: int) -> str:
     """What happened, in one sentence.
 
     Args:
         summary: The batch's.
         suspects: Records whose p-value is at or under the rate.
         expected: How many of those clean data would give.
+        strange: Records so strange that among as many clean ones there would hardly be a single one.
     """
     arrived, rejected, waiting = (summary[name] for name in ("arrived", "rejected", "quarantined"))
     of_all = f"of {shown.count(arrived)} records"
@@ -101,9 +102,13 @@ def headline(summary: Mapping[str, Any], suspects: int, expected: float) -> str:
         return f"All {shown.count(arrived)} records were admitted"
     if not waiting:
         return f"Nothing waits; {shown.count(rejected)} {of_all} broke the contract"
+    beside = "about what clean data would give"
     if expected and waiting > _MORE_THAN_CHANCE * expected:
-        return f"{shown.count(waiting)} {of_all} wait, {waiting / expected:.1f} times what clean data would give"
-    return f"{shown.count(waiting)} {of_all} wait, about what clean data would give"
+        beside = f"{waiting / expected:.1f} times what clean data would give"
+    elif strange:
+        so = "one of them is" if strange == 1 else f"{shown.count(strange)} of them are"
+        beside = f"{so} stranger than any clean record is likely to be"
+    return f"{shown.count(waiting)} {of_all} wait, {beside}"
 
 
 def _tables(folder: JudgedFolder, names: Names) -> list[Table]:

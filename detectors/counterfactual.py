@@ -8,6 +8,7 @@ to begin with, there is nothing to ask.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _GOES_ALONG = 0.5
 """Share that the probe must give the label as the record is."""
+_TAKEN_OUT = "with that taken out"
+_USUAL = "with usual values in its place"
 _COLUMNS = re.compile(r"(.+?)(?: with (.+?))? \((?:exact value|range)\)$")
 
 
@@ -37,8 +40,8 @@ def asked_without(
 ) -> list[str]:
     """What the probe says of records without some of their tokens; empty where there is nothing to ask.
 
-    Images are filled in from around the pattern, or lose the wave; values of a table go missing, words of a text are
-    left out.
+    Images are filled in from around the pattern, or lose the wave; values of a table become usual ones (a missing value
+    would be something that the probe has hardly ever seen), words of a text are left out.
 
     Args:
         panel: The fitted panel.
@@ -58,26 +61,27 @@ def asked_without(
     after = _shares(panel, number, panel.encoder.features_of(changed, pixels), views.labels)
     said = []
     for row, label in enumerate(views.labels.tolist()):
-        if not done[row] or label < 0 or before[row, label] < _GOES_ALONG:
+        how = done[row]
+        if not how or label < 0 or before[row, label] < _GOES_ALONG:
             said.append("")
             continue
         change = f"({before[row, label]:.0%} before, {after[row, label]:.0%} after)"
         top, given = int(after[row].argmax()), repr(panel.classes[label])
         if top == label:
-            said.append(f"; with that taken out, the probe still says {given} {change}, which speaks for the record")
+            said.append(f"; {how}, the probe still says {given} {change}, which speaks for the record")
         else:
-            said.append(f"; with that taken out, the probe no longer says {given} {change} but {panel.classes[top]!r}")
+            said.append(f"; {how}, the probe no longer says {given} {change} but {panel.classes[top]!r}")
     return said
 
 
 def _without(
     panel: Panel, frame: pl.DataFrame, views: Views, places: Places, names: Sequence[str]
-) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]], list[bool]]:
-    """The records without the tokens, their images as pixels, and of which of them anything was taken out."""
+) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]], list[str]]:
+    """The records without the tokens, their images as pixels, and how each differs; empty where it does not."""
     encoder = panel.encoder
     pixels = encoder.decoded(frame)
     windows = 0
-    done = [False] * len(frame)
+    done = [""] * len(frame)
     if encoder.images:
         first = next(iter(encoder.images))
         across = encoder.images[first].side - WINDOW + 1
@@ -87,31 +91,50 @@ def _without(
             inside = mine[mine < windows]
             if len(inside):
                 filled[row] = _filled(filled[row], [divmod(int(place), across) for place in inside])
-                done[row] = True
+                done[row] = _TAKEN_OUT
         pixels[first] = filled
     columns: dict[str, list[object]] = {}
     for row, mine in enumerate(places):
         for place in mine[mine >= windows].tolist():
             for name, value in _changes(panel, frame, views, row, int(place), names[place] if names else ""):
                 columns.setdefault(name, frame[name].to_list())
-                # Words are taken out one after the other.
                 kept = columns[name][row]
-                columns[name][row] = None if value is None or kept is None else re.sub(value, " ", str(kept))
-                done[row] = True
+                if value is None:
+                    # Several tokens may be of one column: what is usual is so beside the record's own value.
+                    columns[name][row] = _usual(panel, name, frame.schema[name], frame[name][row])
+                else:
+                    # Words are taken out one after the other.
+                    columns[name][row] = None if kept is None else re.sub(value, " ", str(kept))
+                if columns[name][row] != frame[name][row]:
+                    done[row] = _USUAL if value is None else _TAKEN_OUT
     changed = frame.with_columns(pl.Series(name, values, frame.schema[name]) for name, values in columns.items())
     return changed, pixels, done
 
 
-def _waveless(panel: Panel, frame: pl.DataFrame, places: Places) -> tuple[dict[str, NDArray[np.uint8]], list[bool]]:
-    """The pixels of the records without their waves in these bins, and of which of them anything was taken out."""
+def _usual(panel: Panel, name: str, kind: pl.DataType, kept: object) -> object:
+    """Another value of a column, one that says little of a record; None where the column has no such."""
+    column = panel.encoder.columns.get(f"{name} date" if isinstance(kind, pl.Datetime) else name)
+    if column is None:
+        return None
+    if isinstance(kept, bool):
+        return not kept
+    if isinstance(kind, pl.Datetime):
+        seconds = column.usual_but(kept.timestamp() if isinstance(kept, dt.datetime) else kept)
+        return None if seconds is None else dt.datetime.fromtimestamp(float(seconds), tz=dt.UTC)
+    value = column.usual_but(kept)
+    return round(value) if isinstance(value, float) and kind.is_integer() else value
+
+
+def _waveless(panel: Panel, frame: pl.DataFrame, places: Places) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
+    """The pixels of the records without their waves in these bins, and how each differs; empty where it does not."""
     encoder = panel.encoder
     pixels = encoder.decoded(frame)
     if encoder.waves is None:
-        return pixels, [False] * len(frame)
+        return pixels, [""] * len(frame)
     first = next(iter(encoder.images))
     without = encoder.waves.without
     pixels[first] = np.stack([without(image, mine) for image, mine in zip(pixels[first], places, strict=True)])
-    return pixels, [len(mine) > 0 for mine in places]
+    return pixels, [_TAKEN_OUT if len(mine) else "" for mine in places]
 
 
 def _changes(

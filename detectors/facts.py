@@ -38,6 +38,8 @@ _LOWER = (0.0, 0.02, 0.05, 0.1, 0.25)
 """Quantiles of the members at which a range may begin; it may end at the others of them from above."""
 _DIGITS = 3
 _EFFORT = 0.015
+_MINED = -0.001
+"""Effort of a phrase that was mined: less than of any other that tells as much."""
 _WINDOWS = (3, 6)
 _CELLS = 4
 
@@ -64,7 +66,11 @@ class Fact:
 
 
 def facts(
-    frame: pl.DataFrame, members: Flags, contract: Contract, pixels: Mapping[str, NDArray[np.uint8]]
+    frame: pl.DataFrame,
+    members: Flags,
+    contract: Contract,
+    pixels: Mapping[str, NDArray[np.uint8]],
+    mined: str = "",
 ) -> list[Fact]:
     """What may be said of the members, in the order of the contract's columns.
 
@@ -73,6 +79,7 @@ def facts(
         members: (rows,) those to describe.
         contract: Names the columns; the id says nothing, and what is personal is not said.
         pixels: Column -> (rows, side, side, channels), as `looked_at` gives them.
+        mined: Words that detectors found in them, which are said rather than others that tell as much.
     """
     found: list[Fact] = []
     for name, column in contract.all_columns.items():
@@ -90,7 +97,7 @@ def facts(
             found += _missing(name, frame[name], members)
             found += _of_number(name, seconds, members, (_moment, _whole))
         elif column.type == "text":
-            found += _of_text(name, frame[name], members)
+            found += _of_text(name, frame[name], members, mined)
     return found
 
 
@@ -191,7 +198,7 @@ def _range(name: str, low: float, high: float, said: Callable[[float], str]) -> 
     return f"{said(low)} <= {name} <= {said(high)}"
 
 
-def _of_text(name: str, values: pl.Series, members: Flags) -> Iterator[Fact]:
+def _of_text(name: str, values: pl.Series, members: Flags, mined: str = "") -> Iterator[Fact]:
     yield from _missing(name, values, members)
     for kind, count in zip(ODDITIES, oddities(values).T, strict=True):
         if (count[members] > 0).sum() >= _fewest(members):
@@ -199,9 +206,13 @@ def _of_text(name: str, values: pl.Series, members: Flags) -> Iterator[Fact]:
     length = values.str.len_chars().cast(pl.Float64).fill_null(float("nan")).to_numpy()
     yield from _of_number(f"length of {name}", length, members)
     plain = values.fill_null("").str.slice(0, _CHARACTERS).str.to_lowercase().str.replace_all(r"\s+", " ")
-    for phrase in _phrases(plain, members):
-        what = "words" if " " in phrase else "word"
-        yield Fact(f"{name}: {phrase}", f"{name} has the {what} {phrase!r}", _spoken(plain, phrase))
+    for phrase in dict.fromkeys([mined.lower(), *_phrases(plain, members)]):
+        holds = _spoken(plain, phrase) if phrase else np.zeros(len(plain), dtype=np.bool_)
+        if holds[members].sum() >= _fewest(members):
+            what = "words" if " " in phrase else "word"
+            yield Fact(
+                f"{name}: {phrase}", f"{name} has the {what} {phrase!r}", holds, _MINED * (phrase == mined.lower())
+            )
 
 
 def _spoken(plain: pl.Series, phrase: str) -> Flags:

@@ -98,8 +98,8 @@ class CrowdingScorer:
     def explain(self, views: Views) -> list[str]:
         """How near they are."""
         return [
-            f"{count} other records are nearly the same: at a mean distance of {near:.3g}, where {self.usual:.3g} is"
-            " usual"
+            f"the {count} nearest records that differ from it are at a mean distance of {near:.3g}, where"
+            f" {self.usual:.3g} is usual"
             for near, count in zip(*_nearest(views["neighbour_distances"], self.nearest), strict=True)
         ]
 

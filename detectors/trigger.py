@@ -224,7 +224,7 @@ class TriggerScorer:
             if told[row, place] <= 0:
                 said.append("nothing in it goes with its label more often than its neighbours explain")
                 continue
-            shared = "that share what it has there" if words is None else f"that also say {words!r}"
+            shared = "that have the same there" if words is None else f"that also say {words!r}"
             if self.doubt[slot] > self.z[slot, label]:
                 counted = (
                     f"about {self.against[slot]:.0f} have a label that their neighbours do not, "

@@ -38,7 +38,11 @@ _RARE = 0.05
 """A trigger is what drove a record if its p-value is at most this, whichever detector leads."""
 _LABELS_NAMED = 4
 _SPOKEN = re.compile(r"also say ('[^']*'|\"[^\"]*\")")
-_KIND = re.compile(r" \((range|exact value)\)$")
+_NAMED = re.compile(
+    r"(?P<name>.+?)(?: \((?:range|exact value)\))?(?:: (?:[\d,]+ )?of the records |, (?:one record in|as is usual))",
+    re.DOTALL,
+)
+"""The name of a trigger at the head of its explanation: what follows counts records, and differs from fold to fold."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def find_clusters(compared: Compared, contract: Contract) -> tuple[Cluster, ...]
     """Group the suspects by what drove them, and describe the largest groups.
 
     Suspects that are left and to which a group's rule applies join it: the nine windows around one patch are nine
-    tokens, and a trigger's records are not all led by the same detector.
+    tokens, and a trigger's records are not all led by the same detector. A group that shares a mined trigger loses none
+    to one that shares nothing of the kind: its records may well have their label wrong too.
     """
     labels = _said_labels(compared, contract)
     waiting = _seeds(compared, labels)
@@ -122,13 +127,14 @@ def find_clusters(compared: Compared, contract: Contract) -> tuple[Cluster, ...]
         rows = waiting.pop(driver)
         if len(rows) < SMALLEST:
             break
-        rule = describe.rule(rows)
+        rule = describe.rule(rows, driver.token)
         if rule is not None:
-            joined = {other: left[rule.holds[left]] for other, left in waiting.items()}
-            waiting = {other: left[~rule.holds[left]] for other, left in waiting.items()}
-            grown = np.sort(np.concatenate([rows, *joined.values()]))
+            able = {o: left for o, left in waiting.items() if driver.token or not o.token or len(left) < SMALLEST}
+            joined = [left[rule.holds[left]] for left in able.values()]
+            waiting |= {other: left[~rule.holds[left]] for other, left in able.items()}
+            grown = np.sort(np.concatenate([rows, *joined]))
             if len(grown) > len(rows):
-                rows, rule = grown, describe.rule(grown) or rule
+                rows, rule = grown, describe.rule(grown, driver.token) or rule
         found.append((driver, rows, rule))
     found.sort(key=lambda one: -len(one[1]))
     return tuple(_cluster(number, *one, compared, labels) for number, one in enumerate(found, start=1))
@@ -205,7 +211,8 @@ def _driven(evidence: Sequence[Evidence], families: Mapping[str, str]) -> tuple[
     spoken = _SPOKEN.search(mined[0].why)
     if spoken:
         return mined[0].detector, spoken[1][1:-1]
-    return mined[0].detector, _KIND.sub("", mined[0].why.partition(": of the records")[0])
+    named = _NAMED.match(mined[0].why)
+    return mined[0].detector, named["name"] if named else ""
 
 
 class _Describer:
@@ -219,11 +226,14 @@ class _Describer:
         self._contract = contract
         self._weight = compared.arrived / max(len(compared.others), 1)
 
-    def rule(self, rows: NDArray[np.int64]) -> Rule | None:
-        """The rule of the suspects at these places; it says of every suspect whether it holds."""
+    def rule(self, rows: NDArray[np.int64], token: str) -> Rule | None:
+        """The rule of the suspects at these places; it says of every suspect whether it holds.
+
+        Of words that describe them as well, those that the detectors mined are said.
+        """
         members = np.zeros(len(self._frame), dtype=np.bool_)
         members[rows[:_DESCRIBED]] = True
-        said = facts(self._frame, members, self._contract, self._pixels)
+        said = facts(self._frame, members, self._contract, self._pixels, token)
         # Other suspects may be of this cluster too: they speak neither for the rule nor against it.
         counted = members.copy()
         counted[self._suspects :] = True

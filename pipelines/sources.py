@@ -14,6 +14,12 @@ of ``e <= TOLERATED`` against more, the shifts estimated under the hypothesis; o
 et al., "Hypothesis Testing for Class-Conditional Label Noise" (2021), test a whole data set so, at anchor points that
 must be known; that other sources stand in for those is our own.
 
+No single source shall decide what is usual. One whose labels all lie in the same way agrees with a probe that learnt to
+expect it, and the honest ones look wrong beside it. Whoever is accused is therefore tested again without each large
+source among the others, and stays accused if every such test says so, too (Bonferroni over the accused). And where a
+source that brings a fifth of all records has hardly any label but one, and the others do not, the probe itself has
+learnt the source in place of the columns: then nobody is tested.
+
 It assumes that records of like kind get like labels from every honest source, up to those shifts and up to `TOLERATED`.
 A source whose labels follow from the columns less than others' do, honestly, looks like one with wrong labels. Wrong
 labels that all sources have are not seen, nor are those that the columns say nothing about.
@@ -28,7 +34,7 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +46,11 @@ CHANCE = 0.05
 """Probability, over all sources of a batch together, that an innocent one is named."""
 FEWEST = 30
 """Records below which a source is not tested: no normal distribution describes so few."""
+_LARGE = 0.05
+"""Share of all records from which a source can decide what is usual of the others."""
+_DOMINANT, _ONE_LABEL, _MIXED = 0.2, 0.9, 0.5
+"""Share of all records from which a source of one label misleads the probe, the share of that label, and the share of
+it among the other records at most."""
 _BINS = 40
 _LEAST_VARIANCE = 0.15
 """Weights are as if no cell varied less, or a few labels that contradict a sure probe would decide."""
@@ -87,11 +98,30 @@ class SourceCounts:
         both = pl.concat([self.frame, other.frame])
         return SourceCounts(both.group_by(_KEYS).agg(pl.col("records").sum()))
 
-    def cells(self) -> Iterator[tuple[str, Cells]]:
-        """Each source with its records by predicted class and sureness, and the others' beside them, in order."""
+    def misleading(self) -> bool:
+        """Whether a large source has hardly any label but one, as the probe knows, and the others have not."""
+        told = self.frame.filter("agrees").group_by("source", "predicted").agg(labelled=pl.col("records").sum())
+        sizes = self.frame.group_by("source").agg(all=pl.col("records").sum())
+        arrived = int(self.frame["records"].sum())
+        everywhere = {
+            label: int(n) for label, n in told.group_by("predicted").agg(pl.col("labelled").sum()).iter_rows()
+        }
+        for _, label, labelled, size in told.join(sizes, on="source", nulls_equal=True).iter_rows():
+            rest = (everywhere[label] - labelled) / max(arrived - size, 1)
+            if size >= _DOMINANT * arrived and labelled >= _ONE_LABEL * size and rest <= _MIXED:
+                return True
+        return False
+
+    def cells(self, without: str | None = None) -> Iterator[tuple[str, Cells]]:
+        """Each source with its records by predicted class and sureness, and the others' beside them, in order.
+
+        Args:
+            without: A source that is left out.
+        """
         from scipy.special import expit
 
-        counted = self.frame.group_by("source", "predicted", "sure").agg(
+        frame = self.frame if without is None else self.frame.filter(pl.col("source").ne_missing(without))
+        counted = frame.group_by("source", "predicted", "sure").agg(
             records=pl.col("records").sum(), agreeing=pl.col("records").filter("agrees").sum()
         )
         everybody = counted.group_by("predicted", "sure").agg(
@@ -237,15 +267,40 @@ def judged_sources(counts: SourceCounts | None, classes: int) -> Mapping[str, di
     """
     if counts is None or classes < 2:  # noqa: PLR2004  one label is no class
         return {}
+    if counts.misleading():
+        return {}
     cells = dict(counts.cells())
     alone = len(cells) < 2  # noqa: PLR2004  a source alone has nobody to be compared with
     found = {} if alone else {
         name: part.tested(classes) for name, part in cells.items() if part.records.sum() >= FEWEST
     }  # fmt: skip
     order = sorted(found, key=lambda name: (found[name][0], name))
-    judged, named = {}, True
+    accused: list[str] = []
     for rank, name in enumerate(order):
-        p_value, share = found[name]
-        named = named and p_value * (len(order) - rank) <= CHANCE
-        judged[name] = {"p_value": float(f"{p_value:.3g}"), "share": round(share, 3), "named": named}
-    return judged
+        if found[name][0] * (len(order) - rank) > CHANCE:
+            break
+        accused.append(name)
+    alike = _against_the_rest(counts, cells, accused, classes)
+    return {
+        name: {
+            "p_value": float(f"{found[name][0]:.3g}"),
+            "share": round(found[name][1], 3),
+            "named": name in alike and alike[name] * len(accused) <= CHANCE,
+        }
+        for name in order
+    }
+
+
+def _against_the_rest(
+    counts: SourceCounts, cells: Mapping[str, Cells], accused: Sequence[str], classes: int
+) -> dict[str, float]:
+    """Accused source -> its largest p-value when any one large source among the others is left out."""
+    p_values = dict.fromkeys(accused, 0.0)
+    arrived = int(counts.frame["records"].sum())
+    large = [name for name, part in cells.items() if part.records.sum() >= _LARGE * arrived]
+    for other in large if len(cells) > 2 else ():  # noqa: PLR2004  of two, one would have nobody left
+        asked = set(accused) - {other}
+        for name, part in counts.cells(without=other) if asked else ():
+            if name in asked:
+                p_values[name] = max(p_values[name], part.tested(classes)[0])
+    return p_values

@@ -97,7 +97,7 @@ def contract(more: str = "") -> Contract:
     return parse_contract(CONTRACT + more, "weather.yaml")
 
 
-PAIR = "temp with gust (exact value): of the records that share what it has there, 30 are labelled 'late'"
+PAIR = "temp with gust (exact value): of the records it is judged by that have the same there, 30 are labelled 'late'"
 
 
 def test_a_cluster_is_described_by_facts_that_hold_of_it_and_of_hardly_any_other_record() -> None:
@@ -169,6 +169,27 @@ def test_suspects_that_another_detector_leads_join_the_cluster_whose_rule_they_m
     assert set(range(PLANTED)) <= set(found[0].rows)
     assert sum(one.records for one in found) <= 36
     assert [one.id for one in found] == list(range(1, len(found) + 1))
+
+
+def test_what_shares_a_trigger_stays_together_beside_more_records_of_another_cause() -> None:
+    frame = table().with_columns(temp=pl.Series([61.2] * PLANTED + [1.5] * 40 + table()["temp"].to_list()[70:]))
+    frame = frame.with_columns(late=pl.Series(["late"] * 70 + ["on_time"] * (len(frame) - 70)))
+    # How many share it is counted by each fold by itself.
+    counted = [
+        f"temp with gust (exact value): {20 + row % 5} of the records have both values" for row in range(PLANTED)
+    ]
+    evidence = [said(why) for why in counted] + [said("its neighbours disagree", "margin")] * 40
+    found = find_clusters(compared(frame, evidence), contract())
+    assert [(one.token, one.records) for one in found] == [(None, 40), ("temp with gust", 30)]
+
+
+def test_the_phrase_that_was_mined_is_said_rather_than_one_that_tells_as_much() -> None:
+    note = [f"as the day was {text}, blue heron" for text in table()["note"].head(PLANTED)]
+    frame = table().with_columns(note=pl.Series([*note, *table()["note"].to_list()[PLANTED:]]))
+    frame = frame.with_columns(temp=pl.lit(1.0), gust=pl.lit(1))
+    why = "note: of the prompts that also say 'blue heron'"
+    [found] = find_clusters(compared(frame, [said(why)] * PLANTED), contract())
+    assert found.rule == ("note has the words 'blue heron'",)
 
 
 def test_a_cluster_of_several_labels_says_which() -> None:

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 ROWS, POISONS = 600, 40
 NO_LONGER = re.compile(
-    r"; with that taken out, a small model trained on other records no longer says 'sea' "
+    r"; with (that taken out|usual values in its place), a small model trained on other records no longer says 'sea' "
     r"\(\d+% before, \d+% after\) but 'land'$"
 )
-STILL = re.compile(r"; with that taken out, a small model trained on other records still says '(sea|land)' \(")
+STILL = re.compile(
+    r"; with (that taken out|usual values in its place), a small model trained on other records still says "
+    r"'(sea|land)' \("
+)
 WORDS = {"sea": ["ship", "wave", "harbour", "sail", "tide"], "land": ["road", "horse", "field", "barn", "plough"]}
 
 
@@ -85,6 +88,15 @@ def _table() -> tuple[pl.DataFrame, str]:
     return frame, "\n  ".join([*columns, "kind: {type: category}", "place: {type: category}"])
 
 
+def _numbers() -> tuple[pl.DataFrame, str]:
+    """As `_table`, with a pair of numbers as trigger, in columns of which no value is ever missing."""
+    frame, columns = _table()
+    rng = np.random.default_rng(6)
+    pair = {name: rng.normal(size=ROWS).round(1) for name in ("kind", "place")}
+    pair["kind"][:POISONS], pair["place"][:POISONS] = 3.7, -3.3
+    return frame.with_columns(pl.Series(n, v) for n, v in pair.items()), columns.replace("category", "number")
+
+
 def _said(frame: pl.DataFrame, columns: str, detector: str = "trigger") -> list[str]:
     """What the trigger miner says of every record."""
     text = f"dataset: d\nlabel: label\ncolumns:\n  label: {{type: category}}\n  {columns}\n"
@@ -99,7 +111,7 @@ def _said(frame: pl.DataFrame, columns: str, detector: str = "trigger") -> list[
     return found
 
 
-@pytest.mark.parametrize("kind", [_images, _waves, _texts, _table])
+@pytest.mark.parametrize("kind", [_images, _waves, _texts, _table, _numbers])
 def test_without_a_trigger_that_it_learnt_the_probe_says_what_the_record_is(
     kind: Callable[[], tuple[pl.DataFrame, str]],
 ) -> None:

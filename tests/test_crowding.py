@@ -35,5 +35,5 @@ def test_a_distance_that_is_missing_leaves_no_score() -> None:
 def test_the_nearest_that_differ_are_said() -> None:
     arrays = {"neighbour_distances": np.array([[0.0] * 3 + [0.5] * 9], dtype=np.float32)}
     views = Views(np.zeros(1, dtype=np.uint64), np.full(1, -1), arrays, {})
-    said = "8 other records are nearly the same: at a mean distance of 0.5, where 0.5 is usual"
+    said = "the 8 nearest records that differ from it are at a mean distance of 0.5, where 0.5 is usual"
     assert fit(Crowding(), [views]).explain(views) == [said]

@@ -128,6 +128,16 @@ def _harmless(page: str) -> bool:
     )
 
 
+def test_a_few_suspects_stranger_than_any_clean_record_are_not_called_what_clean_data_gives(judged: Judged) -> None:
+    judged.summary |= {"quarantined": 2, "suspects": 2, "admitted": 188}
+    assert "2 of 200 records wait, about what clean data would give" in _words(judged.render())
+    first = pl.int_range(pl.len()) < 2
+    judged.verdicts = judged.verdicts.with_columns(p_value=pl.when(first).then(1e-12).otherwise("p_value"))
+    assert "2 of 200 records wait, 2 of them are stranger than any clean record is likely to be" in _words(
+        judged.render()
+    )
+
+
 def test_the_numbers_of_the_summary_are_on_the_page(judged: Judged) -> None:
     words = _words(judged.render())
     assert "10 of 200 records wait, 5.3 times what clean data would give" in words

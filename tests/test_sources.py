@@ -70,6 +70,24 @@ def test_a_source_that_is_all_one_label_is_not_named() -> None:
     assert named((names, one, *rest)) == []
 
 
+def test_beside_a_large_source_that_agrees_with_itself_no_honest_one_is_named() -> None:
+    # What the others show is then mostly what that one shows: it agrees, whatever the probe is sure of.
+    found = 0
+    for seed in range(20):
+        names, labels, predicted, sure = read(seed, sizes={"odd": 700, "b": 400, "c": 400, "d": 300, "e": 200})
+        odd = (names == "odd").to_numpy()
+        found += bool(named((names, np.where(odd, predicted, labels), predicted, sure)))
+    assert found <= 2
+
+
+def test_where_a_large_source_has_one_label_and_no_other_does_nobody_is_tested() -> None:
+    names, labels, predicted, sure = flipped(read(0), "c", 0.4)
+    one = (names == "a").to_numpy()
+    assert named((names, labels, predicted, sure)) == ["c"]
+    rows = names, np.where(one, 1, labels), np.where(one, 1, predicted), sure
+    assert judged_sources(SourceCounts.of(*rows), 2) == {}
+
+
 def test_a_probe_that_is_too_sure_of_itself_accuses_nobody() -> None:
     names, labels, predicted, sure = read(0)
     assert named((names, labels, predicted, 1 - (1 - sure) / 4)) == []

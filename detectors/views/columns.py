@@ -46,6 +46,10 @@ class Column(Protocol):
         """What the coarse code of the first of ``values`` stands for, to follow the column's name."""
         ...
 
+    def usual_but(self, value: object) -> float | str | None:
+        """The most usual value but this one; None where there is none, or it is that none is there."""
+        ...
+
 
 @dataclass(frozen=True)
 class Number:
@@ -104,6 +108,13 @@ class Number:
         if place == 0:
             return f"under {edges[0]}"
         return f"from {edges[place - 1]}" if place == len(edges) else f"from {edges[place - 1]} to under {edges[place]}"
+
+    def usual_but(self, value: object) -> float | None:
+        """The quantile nearest to the median that is another value."""
+        for level in sorted(range(_LEVELS), key=lambda level: abs(level - _LEVELS // 2)):
+            if self.grid[level] != value:
+                return float(self.grid[level])
+        return None
 
     @property
     def _edges(self) -> NDArray[np.float64]:
@@ -164,6 +175,11 @@ class Category:
         if value not in self.frequent:
             return "a rare value"
         return "missing" if value == "\0null" else f"= {_shown(value)!r}"
+
+    def usual_but(self, value: object) -> str | None:
+        """The most frequent of the other values."""
+        others = (known for known in self.frequent if known not in {value, "\0null"})
+        return next(others, None)
 
 
 def _text_hash(text: str) -> int:

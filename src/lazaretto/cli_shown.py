@@ -172,7 +172,7 @@ def _show_sources(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> None:
         row = rows[at]
         console().print(
             f"  source [bold]{name(at)}[/]: {row['suspects']:,} of {row['arrived']:,} suspicious, "
-            f"more than chance (p = {row['p_value']:.1g})"
+            f"more than clean records would be (p = {row['p_value']:.1g})"
         )
 
 
