@@ -17,6 +17,10 @@ UNUSUAL = 1e-3
 """A night with so many suspects by chance no oftener than once in three years stands out."""
 _MOST_COLUMNS = 8
 """Columns whose drift is shown, the largest first."""
+_TIED = 3
+"""Attacks that are named where as little of each is caught; of more the first."""
+_FEW = 10
+"""Poisons of an attack below which its recall is hardly known."""
 _PILLS = {"admitted": "green", "held": "amber", "refused": "red", "failed": "red", "nothing": ""}
 
 
@@ -61,7 +65,14 @@ def weakest_spot(drill: Mapping[str, Any]) -> str:
         return ""
     every = weakest["caught"] == weakest["poisons"]
     said = "nothing got through; the least surely caught" if every else "weakest spot"
-    return f"{said}: {weakest['title']}, of which {weakest['caught']} of {weakest['poisons']} would be caught"
+    alike = ("caught", "poisons")
+    also = [one["title"] for one in drill["found"] if one is not weakest and all(one[k] == weakest[k] for k in alike)]
+    titles = (
+        " and ".join([weakest["title"], *also]) if len(also) < _TIED else f"{weakest['title']} and {len(also)} more"
+    )
+    each = " each" if also else ""
+    few = "; so few say little: --records or --rate plants more" if weakest["poisons"] < _FEW else ""
+    return f"{said}: {titles}, of which{each} {weakest['caught']} of {weakest['poisons']} would be caught{few}"
 
 
 def _headline(outcomes: Sequence[Outcome]) -> str:

@@ -37,6 +37,8 @@ _COMMON = 0.1
 _LOWER = (0.0, 0.02, 0.05, 0.1, 0.25)
 """Quantiles of the members at which a range may begin; it may end at the others of them from above."""
 _DIGITS = 3
+_FINEST = 300
+"""Decimal places from which on a number is said as it is: ten to that power is hardly a number any more."""
 _EFFORT = 0.015
 _MINED = -0.001
 """Effort of a phrase that was mined: less than of any other that tells as much."""
@@ -117,8 +119,8 @@ def looked_at(
 
 def _of_category(name: str, values: pl.Series, members: Flags) -> Iterator[Fact]:
     text = values.cast(pl.String)
-    counts = text.filter(pl.Series(members)).value_counts(name="count").sort(["count", name], descending=[True, False])
-    for value, count in counts.head(_MOST_VALUES).iter_rows():
+    counts = text.filter(pl.Series(members)).rename("value").value_counts(name="records")
+    for value, count in counts.sort("records", "value", descending=[True, False]).head(_MOST_VALUES).iter_rows():
         if count < _fewest(members):
             continue
         if value is None:
@@ -152,7 +154,7 @@ def _rounded(value: float, *, up: bool) -> float:
     if value == 0 or not math.isfinite(value):
         return value
     places = _DIGITS - 1 - math.floor(math.log10(abs(value)))
-    if places <= 0 and value == int(value):
+    if places > _FINEST or (places <= 0 and value == int(value)):
         return value
     unit = 10.0 ** max(places, 0)
     moved = (math.ceil(value * unit) if up else math.floor(value * unit)) / unit

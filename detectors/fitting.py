@@ -254,13 +254,13 @@ def _classes(sample: pl.DataFrame, trusted: pl.DataFrame | None, contract: Contr
     if contract.label is None or contract.all_columns[contract.label].type not in ("category", "boolean", "integer"):
         return ()
     source, fewest = (sample, FEWEST_OF_A_CLASS) if trusted is None else (trusted, 1)
-    labels = source[contract.label].cast(pl.String).drop_nulls()
-    counts = labels.value_counts(name="count").filter(pl.col("count") >= fewest)
-    known = counts.sort(["count", contract.label], descending=[True, False]).head(_MOST_CLASSES)
-    few_of_many = known["count"].sum() * 2 < len(labels)
+    labels = source[contract.label].cast(pl.String).drop_nulls().rename("label")
+    counts = labels.value_counts(name="records").filter(pl.col("records") >= fewest)
+    known = counts.sort(["records", "label"], descending=[True, False]).head(_MOST_CLASSES)
+    few_of_many = known["records"].sum() * 2 < len(labels)
     if few_of_many or len(known) * FEWEST_OF_A_CLASS > len(labels) or (trusted is None and len(known) < 2):  # noqa: PLR2004  one label is no class
         return ()
-    return tuple(sorted(known[contract.label].to_list()))
+    return tuple(sorted(known["label"].to_list()))
 
 
 def _recipe(rows: int, folds: int, seed: int, detectors: Sequence[Detector[Any]]) -> Recipe:

@@ -28,6 +28,8 @@ _SAID = 6
 """Columns that a sentence names, at most."""
 _RARE = 1e-2
 """Share of the records below which it is said how rare a pattern is."""
+_IMAGINABLE = 10_000
+"""A tree of what hangs together says no more of rarer patterns than that they are."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,11 @@ class MissingnessScorer:
             more = f" and {len(names) - _SAID} more" if len(names) > _SAID else ""
             what = f"missing: {', '.join(names[:_SAID])}{more}" if names else "nothing is missing"
             share = np.exp(-surprises[row].sum())
-            usual = f"one record in {1 / share:,.0f} is so by what is usual" if share < _RARE else "as is usual"
+            usual = "as is usual"
+            if share < 1 / _IMAGINABLE:
+                usual = f"not one record in {_IMAGINABLE:,} is so by what is usual"
+            elif share < _RARE:
+                usual = f"one record in {1 / share:,.0f} is so by what is usual"
             words = f"{what}, {usual}"
             if tie is not None:
                 label = self.classes[views.labels[row]] if self.classes else str(views.labels[row])

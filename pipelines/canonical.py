@@ -234,7 +234,7 @@ def _image(raw: pl.Series, column: Column) -> Read:
         ]
     if raw.dtype != pl.Binary:
         return _never(raw, pl.Binary(), words)
-    found = image_faults(raw.to_list(), column.max_pixels)
+    found = image_faults(raw.to_list(), column.max_pixels, transparent=column.transparent)
     texts = pl.Series(found, dtype=pl.String)
     faults = [(texts == fault, fault) for fault in texts.drop_nulls().unique(maintain_order=True).to_list()]
     return raw.zip_with(texts.is_null(), _nulls(raw, pl.Binary())), faults

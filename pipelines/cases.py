@@ -186,6 +186,16 @@ def open_quarantine(workspace: Workspace, dataset: str, batch: str) -> Quarantin
     return Quarantined(workspace.quarantine(dataset, batch), identity, master_key(workspace.keys))
 
 
+def require_batch(workspace: Workspace, batch: str | None) -> None:
+    """Refuse the name of a batch that the workspace has never seen.
+
+    Raises:
+        UsageError: It has not.
+    """
+    if batch is not None and (batch in {"", ".", ".."} or not workspace.batch(batch).is_dir()):
+        raise UsageError(f"there is no batch {batch!r} in this workspace", hint="lazaretto status names them")
+
+
 def conditions(dataset: str | None, batch: str | None, state: str | None) -> list[ColumnElement[bool]]:
     """What a case must be.
 

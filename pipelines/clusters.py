@@ -39,7 +39,8 @@ _RARE = 0.05
 _LABELS_NAMED = 4
 _SPOKEN = re.compile(r"also say ('[^']*'|\"[^\"]*\")")
 _NAMED = re.compile(
-    r"(?P<name>.+?)(?: \((?:range|exact value)\))?(?:: (?:[\d,]+ )?of the records |, (?:one record in|as is usual))",
+    r"(?P<name>.+?)(?: \((?:range|exact value)\))?"
+    r"(?:: (?:[\d,]+ )?of the records |, (?:not one record in|one record in|as is usual))",
     re.DOTALL,
 )
 """The name of a trigger at the head of its explanation: what follows counts records, and differs from fold to fold."""

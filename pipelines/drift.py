@@ -65,8 +65,8 @@ def _shares(old: pl.Series, new: pl.Series, *, numeric: bool) -> tuple[np.ndarra
             np.bincount(np.searchsorted(edges, s.drop_nulls().to_numpy()), minlength=len(edges) + 1) for s in (old, new)
         ]
     else:
-        texts = [s.cast(pl.String).drop_nulls() for s in (old, new)]
-        top = texts[0].value_counts(sort=True).head(2 * _BINS)[texts[0].name].to_list()
+        texts = [s.cast(pl.String).drop_nulls().rename("value") for s in (old, new)]
+        top = texts[0].value_counts(sort=True).head(2 * _BINS)["value"].to_list()
         index = {value: place for place, value in enumerate(sorted(top))}
         places = [s.replace_strict(index, default=len(index), return_dtype=pl.Int64).to_numpy() for s in texts]
         counted = [np.bincount(place, minlength=len(index) + 1) for place in places]

@@ -198,7 +198,7 @@ def _chosen(ground: Ground, names: Sequence[str]) -> list[Attack]:
     for name in names:
         if name not in ATTACKS:
             near = get_close_matches(name, ATTACKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(ATTACKS)}"
+            hint = (f"did you mean {near[0]!r}? " if near else "") + f"known are: {', '.join(ATTACKS)}"
             raise UsageError(f"{name!r} is no attack", hint=hint)
         if name not in fitting:
             raise UsageError(

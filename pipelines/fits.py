@@ -174,7 +174,7 @@ def _likely(known: pl.Series, *, written: bool) -> Mapping[ColumnType, int]:
 
 
 _PLAIN: dict[str, Column] = {kind: Column(type=kind) for kind in TYPES if kind not in {"vector", "image"}}
-_PLAIN["image"] = Column(type="image", max_pixels=_ANY_SIZE)
+_PLAIN["image"] = Column(type="image", max_pixels=_ANY_SIZE, transparent=True)
 _AS_IT_IS = {"text": pl.String, "boolean": pl.Boolean, "integer": pl.Int64}
 """What is canonical already: a file of thousands of columns is read in seconds because this is not converted."""
 

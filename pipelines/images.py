@@ -14,13 +14,22 @@ from lazaretto.pipelines.formats import JPEG, PNG
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL.Image import Image
+
 _THREADS = min(8, os.cpu_count() or 1)
 _MESSAGE_CHARACTERS = 120
+_SEE_THROUGH = (
+    "the image has transparent pixels, and beneath them colours that nobody sees: flatten it, or say transparent: true"
+    " of the column"
+)
 _BUFFER = re.compile(r" <_io\.BytesIO[^>]*>")
 
 
-def image_faults(images: Sequence[bytes | None], max_pixels: int) -> list[str | None]:
+def image_faults(images: Sequence[bytes | None], max_pixels: int, *, transparent: bool = False) -> list[str | None]:
     """Say of each image why it cannot be used, or None; the order is kept.
+
+    Under a transparent pixel lies a colour that a person does not see, and that most programs which read an image to
+    train on it do: unless that is said to be all right, such an image cannot be used.
 
     Every image is decoded in full, after its header's size was compared with ``max_pixels``: a 10 KB file can
     declare 81 megapixels.
@@ -32,7 +41,7 @@ def image_faults(images: Sequence[bytes | None], max_pixels: int) -> list[str | 
         # Pillow warns of what the limit here refuses anyway, and of harmless oddities in metadata.
         warnings.simplefilter("ignore")
         with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(lambda image: _fault(image, limit), images))
+            return list(pool.map(lambda image: _fault(image, limit, transparent=transparent), images))
 
 
 def most_pixels(images: Sequence[bytes]) -> int:
@@ -46,7 +55,7 @@ def most_pixels(images: Sequence[bytes]) -> int:
     return largest
 
 
-def _fault(data: bytes | None, max_pixels: int) -> str | None:
+def _fault(data: bytes | None, max_pixels: int, *, transparent: bool) -> str | None:
     from PIL import Image
 
     if data is None:
@@ -59,9 +68,22 @@ def _fault(data: bytes | None, max_pixels: int) -> str | None:
             if width * height > max_pixels:
                 return f"an image of {width}x{height}, more than the {max_pixels:,} pixels allowed"
             image.load()
+            if not transparent and _see_through(image):
+                return _SEE_THROUGH
     except Exception as error:  # noqa: BLE001  Pillow raises a dozen kinds on hostile bytes; each rejects the record
         return f"image cannot be decoded: {_one_line(error)}"
     return None
+
+
+def _see_through(image: Image) -> bool:
+    if "A" in image.getbands():
+        alpha = image.getchannel("A")
+    elif "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
+    else:
+        return False
+    least = alpha.getextrema()[0]
+    return isinstance(least, int | float) and least < 255  # noqa: PLR2004  opaque
 
 
 def _one_line(error: Exception) -> str:

@@ -35,7 +35,7 @@ class Outcome:
     drift: list[dict[str, Any]] = field(default_factory=list)
     """Columns of the newest admitted batch against all admitted before; see `lazaretto.pipelines.drift`."""
     drill: dict[str, Any] | None = None
-    """What known attacks would have met tonight; see `lazaretto.pipelines.drill`. None where none was held."""
+    """What known attacks would have met tonight; see `lazaretto.pipelines.drill`. None where none was wanted."""
     exit_code: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +59,8 @@ def nightly(
     Args:
         workspace: The workspace.
         take: Ingests what waits for a data set; the plain engine by default, a Prefect task in the flow.
-        drilled: Whether each data set that something was admitted to is drilled, which takes minutes.
+        drilled: Whether each data set that something was admitted to is drilled, which takes minutes; of others it is
+            said that they were not.
         on_step: Called with ``DATASET: STEP``.
         on_rows: Called with the number of records just handled.
 
@@ -78,9 +79,9 @@ def nightly(
 
 
 def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome:
-    """The outcome with a drill, where something was admitted; one that cannot be held says why and stops nothing."""
+    """The outcome with a drill; one that cannot be held says why and stops nothing."""
     if outcome.state != "admitted":
-        return outcome
+        return replace(outcome, drill={"dataset": outcome.dataset, "error": "nothing was admitted tonight"})
     from lazaretto.pipelines.drill import NIGHTLY_RECORDS, drill
 
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.contract import canonical_schema
+from lazaretto.contract_errors import nearest
 from lazaretto.errors import InputRefused
 from lazaretto.pipelines.canonical import convert
 from lazaretto.pipelines.digests import digests
@@ -110,7 +111,10 @@ class _Run:
         if len(missing) == len(self.columns):
             found = ", ".join(seen)[:200]
             raise InputRefused(f"{reader.name} has none of the contract's columns; it has {found!r}")
-        self.holds += [f"{reader.name}: the column {name!r} of the contract is missing" for name in missing]
+        self.holds += [
+            f"{reader.name}: the column {name!r} of the contract is missing{nearest(name, list(seen))}"
+            for name in missing
+        ]
         self.holds += [
             f"{reader.name}: the column {name!r} is {found} where the contract says {self.columns[name].type}"
             for name, found in reader.unusable.items()

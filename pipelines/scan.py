@@ -21,6 +21,7 @@ from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.compare import compare
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
+from lazaretto.pipelines.look_alikes import look_alikes
 from lazaretto.pipelines.outcome import Outcome, write_outcome
 from lazaretto.pipelines.score import Scoring, score_all
 from lazaretto.pipelines.shift import label_shift
@@ -178,7 +179,8 @@ def _refused(run: _Run, parsed: Parsed, checked: CheckResult) -> Path:
     left = parsed.arrived - parsed.rejected - scan_parquet(path).select(pl.col(ROW).n_unique()).collect().item()
     if left == 0:
         raise InputRefused(
-            f"all {parsed.arrived} records are rejected; the most frequent reason: {_top_reason(parsed, path)}",
+            f"all {parsed.arrived} records are rejected; "
+            + (parsed.holds[0] if parsed.holds else f"the most frequent reason: {_top_reason(parsed, path)}"),
             hint="compare the contract with the data; lazaretto infer writes a contract that fits it",
         )
     return path
@@ -211,6 +213,8 @@ def sound_partitions(parsed: Parsed, refused: Path) -> Iterator[pl.DataFrame]:
         yield frame.filter(~pl.col(ROW).is_in(rows.implode())) if len(rows) else frame
 
 
+_MORE_COPIES = 0.15
+"""Share of copies by which a trusted set may be beyond the batch."""
 _CIRCULAR = "trusted records must be others than those to judge, or every verdict on them is circular"
 
 
@@ -243,6 +247,12 @@ def _fit(
             f"{again} of {fitted} records of the batch are also in the trusted set, under other ids",
             hint=_CIRCULAR,
         )
+    if sample is not None and trusted is not None and (copies := _copies(sample.frame, trusted, looked_at)):
+        raise UsageError(
+            f"about {copies:.0%} of the trusted records are copies of others under other ids, far more than of the"
+            " batch",
+            hint="give every trusted record once: copies vouch for each other, and more clean records would wait",
+        )
     distinct = 0 if sample is None else sample.frame.select(looked_at).n_unique()
     reason = _too_few(fitted, distinct, 0 if trusted is None else len(trusted) // 2)
     if sample is None or reason:
@@ -257,7 +267,19 @@ def _fit(
     if trusted is not None and panel.label is not None:
         shift = label_shift(sample.frame[panel.label], trusted[panel.label], withheld=panel.label in panel.withheld)
         faults += [shift] if shift else []
+    faults += _look_alikes(run.contract, sample.frame, trusted)
     return panel, tuple(faults)
+
+
+def _look_alikes(contract: Contract, sample: pl.DataFrame, trusted: pl.DataFrame | None) -> list[str]:
+    """What is wrong with labels that look the same; a contract that lists its labels has said which are meant."""
+    column = None if contract.label is None else contract.all_columns[contract.label]
+    if column is None or column.type != "category" or column.values is not None:
+        return []
+    labels = [frame[str(contract.label)].drop_nulls() for frame in (sample, trusted) if frame is not None]
+    distinct, counts = pl.concat(labels).rename("label").value_counts(name="records").get_columns()
+    said = look_alikes(dict(zip(distinct.to_list(), counts.to_list(), strict=True)), withheld=column.pii)
+    return [said] if said else []
 
 
 def _should_be_classes(contract: Contract, sample: pl.DataFrame) -> bool:
@@ -306,6 +328,19 @@ def _again(frame: pl.DataFrame, trusted: pl.DataFrame, looked_at: Sequence[str])
     mine, theirs = (records.select(looked_at).hash_rows(0) for records in (frame, trusted))
     once = mine.is_unique() & mine.is_in(theirs.filter(theirs.is_unique()).implode())
     return int(once.sum()) if 2 * int(once.sum()) > len(frame) else 0
+
+
+def _copies(frame: pl.DataFrame, trusted: pl.DataFrame, looked_at: Sequence[str]) -> float:
+    """Share of trusted records that look like another, if it is far above that of as many of the batch; else 0.
+
+    A calibrating record that has a copy is a little less strange to what it was calibrated with than any new one is.
+    """
+    count = max(min(len(frame), len(trusted)), 1)
+    shares = [
+        1 - records.sample(count, seed=0).select(looked_at).hash_rows(0).n_unique() / count
+        for records in (frame, trusted)
+    ]
+    return shares[1] if shares[1] > shares[0] + _MORE_COPIES else 0.0
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:

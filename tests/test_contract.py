@@ -149,6 +149,10 @@ def test_a_fault_in_a_column_says_what_and_where(column: str, fault: str) -> Non
         ("{id: x, columns: {x: {type: text, nullable: true}, y: {type: text}}}", "id column 'x' cannot be nullable"),
         ("groups: [pic]", "group column 'pic' is of type image"),
         ("{columns: {_a: {type: text}}}", "column name '_a' is reserved"),
+        (
+            "{columns: {at: {type: timestamp}, at time: {type: number}}}",
+            "column 'at time' is called like the time of the timestamp 'at': rename one of them",
+        ),
         ("{columns: {}}", "columns is empty"),
         ("{label: x, columns: {x: {type: category}}}", "no column is left to judge"),
         ("expectations: [{tpe: 1}]", "an expectation needs 'type'"),

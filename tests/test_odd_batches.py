@@ -12,9 +12,11 @@ from PIL import Image
 
 from lazaretto.attacks.ground import Ground, read_images
 from lazaretto.contract import parse_contract
+from lazaretto.detectors.facts import facts
 from lazaretto.detectors.views.images import decode
 from lazaretto.detectors.views.vectors import Vectors
 from lazaretto.errors import ContractError, UsageError
+from lazaretto.pipelines.look_alikes import look_alikes
 from lazaretto.pipelines.scan import Options, judge
 
 if TYPE_CHECKING:
@@ -190,3 +192,57 @@ def test_images_of_another_size_become_like_the_ground() -> None:
     other = ground.alike(pl.DataFrame({"p": [image(30), None], "y": ["a", "b"]}))
     assert other["p"].null_count() == 1
     assert read_images(other["p"].drop_nulls()).shape == (1, 64, 64)
+
+
+def test_labels_that_only_look_alike_hold_the_batch_unless_the_contract_lists_them(tmp_path: Path) -> None:
+    rng = RNG(8)
+    labels = rng.choice(["ham", "spam"], 400).astype(object)
+    labels[:20], labels[20:30] = "ham ", "ham\u200b"
+    frame = pl.DataFrame({"id": [f"r{i}" for i in range(400)], "x": rng.normal(size=400), "y": labels.tolist()})
+    for name in ("", ", pii: true"):
+        _, summary = _judged(frame, TABLE % name, tmp_path)
+        [reason] = [reason for reason in summary["hold_reasons"] if "look like others" in reason]
+        assert "30 records have the rarer one" in reason
+        assert ("'ham ' beside 'ham'" in reason) == (not name)
+    _, summary = _judged(frame, TABLE % ', values: [ham, spam, "ham ", "ham\\u200b"]', tmp_path)
+    assert not any("look like others" in reason for reason in summary["hold_reasons"])
+
+
+def test_marks_that_change_a_letter_make_another_label() -> None:
+    assert look_alikes({"\u0915\u0940": 5, "\u0915\u093f": 5, "a": 5, "A": 5}) is None
+    assert look_alikes({"e\u0301": 5, "\u00e9": 7}) is not None
+
+
+@pytest.mark.parametrize("role", ["feature", "label"])
+def test_a_column_may_be_called_count(role: str, tmp_path: Path) -> None:
+    rng = RNG(9)
+    frame = pl.DataFrame({"count": rng.choice(["a", "b"], 300), "other": rng.choice(["c", "d"], 300)})
+    label = "count" if role == "label" else "other"
+    contract = f"dataset: d\nlabel: {label}\ncolumns:\n  count: {{type: category}}\n  other: {{type: category}}\n"
+    _, summary = _judged(frame, contract, tmp_path)
+    assert summary["arrived"] == 300
+    assert not summary["failed_detectors"]
+
+
+def test_facts_of_the_smallest_numbers_there_are() -> None:
+    contract = parse_contract("dataset: d\ncolumns:\n  x: {type: number}\n", "c")
+    values = np.where(np.arange(200) < 20, 5e-324, RNG(10).normal(size=200))
+    found = facts(pl.DataFrame({"x": values}), np.arange(200) < 20, contract, {})
+    assert found
+    assert all(fact.holds[:20].any() for fact in found)
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_trusted_set_of_copies_is_refused(times: int, tmp_path: Path) -> None:
+    # In development four copies of each had three times as many clean records wait as the contract asked for.
+    rng = RNG(11)
+
+    def some(rows: int, name: str) -> pl.DataFrame:
+        x = rng.normal(size=rows)
+        return pl.DataFrame({"id": [f"{name}{i}" for i in range(rows)], "x": x, "y": np.where(x > 0, "a", "b")})
+
+    once = some(300, "t")
+    copied = pl.concat([once.with_columns(id=pl.col("id") + f"-{number}") for number in range(times)])
+    _judged(some(500, "b"), TABLE % "", tmp_path, once)
+    with pytest.raises(UsageError, match=r"of the trusted records are copies of others under other ids"):
+        _judged(some(500, "b"), TABLE % "", tmp_path, copied)

@@ -115,3 +115,21 @@ def test_any_damage_to_an_image_is_a_fault_or_still_an_image(place: int, damage:
     place %= len(raw)
     fault = image_faults([raw[:place] + damage + raw[place + len(damage) :]], 1_000)[0]
     assert fault is None or fault.startswith(("image cannot", "no image", "an image of"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_an_image_with_colours_beneath_transparent_pixels_is_refused_unless_the_contract_allows_it(mode: str) -> None:
+    out = io.BytesIO()
+    image = Image.new("RGBA", (8, 8), (255, 255, 255, 255))
+    opaque = io.BytesIO()
+    image.save(opaque, format="PNG")
+    image.putpixel((3, 3), (255, 0, 0, 0))
+    if mode == "P":
+        flat = image.convert("RGB").convert("P")
+        flat.save(out, format="PNG", transparency=flat.getpixel((3, 3)))
+    else:
+        image.convert(mode).save(out, format="PNG")
+    said = image_faults([out.getvalue(), opaque.getvalue()], 1_000)
+    assert str(said[0]).startswith("the image has transparent pixels")
+    assert said[1] is None
+    assert image_faults([out.getvalue()], 1_000, transparent=True) == [None]

@@ -135,8 +135,8 @@ class Category:
     @classmethod
     def fit(cls, name: str, values: pl.Series) -> Category:
         """Fit on the sample; null is a value of its own."""
-        counts = values.cast(pl.String).fill_null("\0null").value_counts(sort=True)
-        labels, numbers = counts[counts.columns[0]].to_list(), counts["count"].to_numpy()
+        counts = values.rename("value").cast(pl.String).fill_null("\0null").value_counts(sort=True, name="records")
+        labels, numbers = counts["value"].to_list(), counts["records"].to_numpy()
         order = sorted(range(len(labels)), key=lambda i: (-int(numbers[i]), labels[i]))
         total = max(int(numbers.sum()), 1)
         frequent = tuple(labels[i] for i in order[:_TOP_CATEGORIES] if numbers[i] >= _RARE_SHARE * total)

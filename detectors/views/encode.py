@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lazaretto.contract_rules import CLOCK
 from lazaretto.detectors.views.characters import ODDITIES, oddities
 from lazaretto.detectors.views.columns import Category, Column, Number
 from lazaretto.detectors.views.frequencies import Frequencies
@@ -347,7 +348,8 @@ def expanded(frame: pl.DataFrame, columns: Mapping[str, Column]) -> Mapping[str,
 def _clock(name: str, values: pl.Series) -> dict[str, pl.Series]:
     """A timestamp as three numbers: seconds since 1970, second of the day, day of the week."""
     seconds = values.dt.epoch("s")
-    return {f"{name} date": seconds, f"{name} time": seconds % 86_400, f"{name} weekday": values.dt.weekday()}
+    told = seconds, seconds % 86_400, values.dt.weekday()
+    return {f"{name} {part}": numbers for part, numbers in zip(CLOCK, told, strict=True)}
 
 
 def _hashed(values: pl.Series) -> NDArray[np.uint64]:

@@ -45,6 +45,8 @@ def drill(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         from lazaretto.dashboards.night import render_drill
 
         render_drill(found, out)
+        if not json_:
+            cli_shown.print_lines(f"page: {out}")
 
 
 def show(found: Mapping[str, Any]) -> None:

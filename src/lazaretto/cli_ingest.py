@@ -32,7 +32,9 @@ def ingest(
 
     place = find_workspace(workspace)
     if files and dataset is None:
-        raise UsageError("files were named but no data set", hint="add --dataset NAME")
+        named = (place.root / "contracts" / f"{files[0]}.yaml").is_file() and Path(files[0]).name == files[0]
+        hint = f"did you mean --dataset {files[0]}?" if named else "add --dataset NAME"
+        raise UsageError("files were named but no data set", hint=hint)
     landed = waiting(place)
     if dataset and not files and dataset not in landed:
         load_contract(place.contract(dataset))  # of a data set that is none nothing waits either, which says too little
@@ -93,6 +95,8 @@ def nightly(
         from lazaretto.dashboards.night import render_night
 
         render_night(outcomes, out)
+        if not json_:
+            cli_shown.print_lines(f"page: {out}")
     worst = max((outcome["exit_code"] for outcome in outcomes), default=0)
     if worst:
         raise typer.Exit(worst)

@@ -45,10 +45,11 @@ def list_(
 ) -> None:
     """List cases, the most suspicious first."""
     from lazaretto.config import find_workspace
-    from lazaretto.pipelines.cases import count_cases, list_cases
+    from lazaretto.pipelines.cases import count_cases, list_cases, require_batch
     from lazaretto.pipelines.waiting import list_cluster
 
     place = find_workspace(workspace)
+    require_batch(place, batch)
     chosen = None if state == "all" else state
     if cluster is None:
         cases = list_cases(place, dataset=dataset, batch=batch, state=chosen, limit=limit)
@@ -91,9 +92,12 @@ def clusters(
 ) -> None:
     """List the clusters of what waits, each with a rule that describes it."""
     from lazaretto.config import find_workspace
+    from lazaretto.pipelines.cases import require_batch
     from lazaretto.pipelines.waiting import list_clusters
 
-    found = list_clusters(find_workspace(workspace), dataset=dataset, batch=batch)
+    where = find_workspace(workspace)
+    require_batch(where, batch)
+    found = list_clusters(where, dataset=dataset, batch=batch)
     if json_:
         cli_shown.print_json([asdict(one) for one in found])
         return
@@ -238,8 +242,9 @@ def verify(
         f"{found.files:,} store files with {found.records:,} records, {found.quarantined:,} quarantined batches and "
         f"{found.audit_entries:,} audit entries checked",
         *(f"note: {note}" for note in found.notes),
-        *(f"found: {finding}" for finding in found.findings),
+        *(f"found: {finding}" for finding in found.findings[1:]),
     )
+    # The first of them is the error that this ends with.
     found.require()
     cli_shown.print_lines("everything is as it was signed")
 

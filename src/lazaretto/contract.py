@@ -36,7 +36,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "boolean": (),
     "category": ("values",),
     "text": ("max_chars",),
-    "image": ("max_pixels",),
+    "image": ("max_pixels", "transparent"),
     "timestamp": (),
     "vector": ("dimensions",),
 }
@@ -102,6 +102,8 @@ class Column(_Frozen):
     """Personal data: the values are shown in no message, report or log."""
     max_pixels: Annotated[int, Field(gt=0)] = 1_000_000
     """Width times height, read from an image's header before anything is decoded."""
+    transparent: bool = False
+    """Whether images may be see-through; they are judged as they look on white, whatever colours lie beneath."""
     dimensions: Annotated[int | None, Field(gt=0, le=1_000_000)] = None
 
     @model_validator(mode="after")

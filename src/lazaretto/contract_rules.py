@@ -14,6 +14,8 @@ _ROLE_TYPES: dict[str, tuple[str, ...]] = {
     "label": ("category", "integer", "boolean"),
     "source": ("category", "text", "integer", "boolean"),
 }
+CLOCK = ("date", "time", "weekday")
+"""What a timestamp is judged by."""
 _GROUP_TYPES = ("category", "integer", "boolean")
 Faults = list[tuple[tuple[str | int, ...], str]]
 """Path within the contract, and what is wrong there."""
@@ -21,7 +23,7 @@ Faults = list[tuple[tuple[str | int, ...], str]]
 
 def rule_faults(contract: Contract) -> Faults:
     """Everything in a contract that is sound by itself and does not fit the rest."""
-    rules = (_role_faults, _name_faults, _case_faults, _list_faults, _expectation_faults, _policy_faults)
+    rules = (_role_faults, _name_faults, _case_faults, _clock_faults, _list_faults, _expectation_faults, _policy_faults)
     return [fault for rule in rules for fault in rule(contract)]
 
 
@@ -59,6 +61,21 @@ def _name_faults(contract: Contract) -> Faults:
     if contract.features is None and not contract.feature_names:
         faults.append((("columns",), "no column is left to judge besides id, label and source"))
     return faults
+
+
+def _clock_faults(contract: Contract) -> Faults:
+    """A timestamp is judged as three numbers, named after it: no other column may have such a name."""
+    names = contract.all_columns
+    return [
+        (
+            ("columns", f"{name} {part}"),
+            f"column {name + ' ' + part!r} is called like the {part} of the timestamp {name!r}: rename one of them",
+        )
+        for name, column in names.items()
+        if column.type == "timestamp"
+        for part in CLOCK
+        if f"{name} {part}" in names
+    ]
 
 
 def _case_faults(contract: Contract) -> Faults:
