@@ -146,7 +146,7 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
     elif null["kind"] == "estimated":
         shown.print(f"  false-quarantine rate {rate:g}, [yellow]estimated[/]: no trusted set was given")
     _show_sources(summary["per_source"], withheld=bool(summary.get("source_withheld")))
-    for cluster in [one for one in summary.get("clusters") or [] if one["rule"]][:_CLUSTERS]:
+    for cluster in (summary.get("clusters") or [])[:_CLUSTERS]:
         shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
     if summary["ignored_columns"]:
         shown.print(
