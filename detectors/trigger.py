@@ -23,6 +23,8 @@ import numpy as np
 from lazaretto.detector import UNKNOWN_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
@@ -33,6 +35,8 @@ _UNIT = 256
 
 _CELLS = 1 << 22
 """Buckets times classes, at most."""
+_AT_ONCE = 4_096
+"""Records whose tokens are looked up at the same time: memory grows with them."""
 _TURNS = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77))
 """Odd factors of the further hashes by which a token's records are counted once more."""
 _OWN = 0.5
@@ -205,12 +209,25 @@ class TriggerScorer:
         Half the square is minus the logarithm of a normal tail, up to smaller terms: a tail that can be extrapolated.
         The votes are the counterfactual: what the record would be labelled but for the token. NaN for an unknown label.
         """
-        best = self._told(views).max(axis=1, initial=0.0)
+        best = np.zeros(len(views))
+        shares = self._against(views)
+        for start in range(0, len(views), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(views)))
+            told = self._told(views, shares, rows, owned=False)
+            # A token's bucket is looked into only where the token would be the strongest.
+            while told.size:
+                every = np.arange(len(rows))
+                place = told.argmax(axis=1)
+                tokens = views[self.tokens][rows, place]
+                sure = (told[every, place] <= 0) | self._owned(tokens, _slots(tokens, len(self.z)))
+                best[rows[sure]] = told[every, place][sure]
+                told[every, place] = 0.0
+                rows, told = rows[~sure], told[~sure]
         return np.where(views.labels == UNKNOWN_LABEL, np.nan, best)
 
     def explain(self, views: Views) -> list[str]:
         """The token, how many records carry it with this label and would by chance, and the label but for it."""
-        told = self._told(views)
+        told = self._told(views, self._against(views), np.arange(len(views)))
         # Of tokens that tell as much the last: an exact value comes after the range that it is in.
         position = told.shape[1] - 1 - told[:, ::-1].argmax(axis=1)
         slots = _slots(views[self.tokens], len(self.z))[np.arange(len(views)), position]
@@ -243,7 +260,7 @@ class TriggerScorer:
 
     def tells(self, views: Views) -> list[NDArray[np.int64]]:
         """For each record the columns of the tokens that tell at least half as much as the strongest."""
-        told = self._told(views)
+        told = self._told(views, self._against(views), np.arange(len(views)))
         return [np.flatnonzero((row > 0) & (row >= row.max(initial=0.0) / 2)) for row in told]
 
     def _without(self, voters: NDArray[np.int64], label: int) -> str:
@@ -258,17 +275,39 @@ class TriggerScorer:
             return f"; without it, it might be {self.classes[label]!r} all the same: {counts[label]} {most} are"
         return f"; without it, it would be {self.classes[top]!r}: {counts[top]} {most} are"
 
-    def _told(self, views: Views) -> NDArray[np.float64]:
-        """(rows, tokens) half the square of each token's lift, times the share of its votes against the label."""
-        slots = _slots(views[self.tokens], len(self.z))
+    def _against(self, views: Views) -> dict[str, NDArray[np.float64]]:
+        """Judge -> (rows,) the share of its votes against the record's label."""
         labels, rows = np.maximum(views.labels, 0), np.arange(len(views))
+        judges = sorted(set(_judges(views, self.votes, self.tokens)))
+        return {judge: 1.0 - _votes(views, judge, self.smoothing)[rows, labels] for judge in judges}
+
+    def _told(
+        self,
+        views: Views,
+        shares: Mapping[str, NDArray[np.float64]],
+        rows: NDArray[np.int64],
+        *,
+        owned: bool = True,
+    ) -> NDArray[np.float64]:
+        """(rows, tokens) half the square of each token's lift, times the share of its votes against the label.
+
+        Args:
+            views: Of the records.
+            shares: What `_against` says of them.
+            rows: Which of them.
+            owned: Whether tokens whose bucket is mostly another's tell nothing.
+        """
+        tokens = views[self.tokens][rows]
+        slots = _slots(tokens, len(self.z))
+        labels = np.maximum(views.labels[rows], 0)
         lifts = np.maximum(self.z[slots, labels[:, None]], self.doubt[slots])
         told: NDArray[np.float64] = np.maximum(lifts, 0.0).astype(np.float64) ** 2 / 2
         judges = np.array(_judges(views, self.votes, self.tokens))
-        for judge in sorted(set(judges.tolist())):
-            told[:, judges == judge] *= 1.0 - _votes(views, judge, self.smoothing)[rows, labels][:, None]
-        found = np.nonzero(told)
-        told[found] *= self._owned(views[self.tokens][found], slots[found])
+        for judge, share in shares.items():
+            told[:, judges == judge] *= share[rows, None]
+        if owned:
+            found = np.nonzero(told)
+            told[found] *= self._owned(tokens[found], slots[found])
         return told
 
     def _owned(self, tokens: NDArray[np.uint32], slots: NDArray[np.uint32]) -> NDArray[np.bool_]:
