@@ -101,7 +101,8 @@ def _without(
                 kept = columns[name][row]
                 if value is None:
                     # Several tokens may be of one column: what is usual is so beside the record's own value.
-                    columns[name][row] = _usual(panel, name, frame.schema[name], frame[name][row])
+                    usual = _usual(panel, name, frame.schema[name], frame[name][row])
+                    columns[name][row] = kept if usual is None else usual
                 else:
                     # Words are taken out one after the other.
                     columns[name][row] = None if kept is None else re.sub(value, " ", str(kept))

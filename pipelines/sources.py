@@ -103,9 +103,7 @@ class SourceCounts:
         told = self.frame.filter("agrees").group_by("source", "predicted").agg(labelled=pl.col("records").sum())
         sizes = self.frame.group_by("source").agg(all=pl.col("records").sum())
         arrived = int(self.frame["records"].sum())
-        everywhere = {
-            label: int(n) for label, n in told.group_by("predicted").agg(pl.col("labelled").sum()).iter_rows()
-        }
+        everywhere = {int(label): int(n) for label, n in told.group_by("predicted").agg(pl.sum("labelled")).iter_rows()}
         for _, label, labelled, size in told.join(sizes, on="source", nulls_equal=True).iter_rows():
             rest = (everywhere[label] - labelled) / max(arrived - size, 1)
             if size >= _DOMINANT * arrived and labelled >= _ONE_LABEL * size and rest <= _MIXED:
@@ -280,12 +278,12 @@ def judged_sources(counts: SourceCounts | None, classes: int) -> Mapping[str, di
         if found[name][0] * (len(order) - rank) > CHANCE:
             break
         accused.append(name)
-    alike = _against_the_rest(counts, cells, accused, classes)
+    again = _against_the_rest(counts, cells, accused, classes)
     return {
         name: {
             "p_value": float(f"{found[name][0]:.3g}"),
             "share": round(found[name][1], 3),
-            "named": name in alike and alike[name] * len(accused) <= CHANCE,
+            "named": name in again and again[name] * len(accused) <= CHANCE,
         }
         for name in order
     }
