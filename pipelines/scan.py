@@ -249,7 +249,7 @@ def _fit(
         )
     if sample is not None and trusted is not None and (copies := _copies(sample.frame, trusted, looked_at)):
         raise UsageError(
-            f"about {copies:.0%} of the trusted records are copies of others under other ids, far more than of the"
+            f"{copies:.0%} of the trusted records are copies of others under other ids, far more than of the"
             " batch",
             hint="give every trusted record once: copies vouch for each other, and more clean records would wait",
         )
@@ -336,11 +336,13 @@ def _copies(frame: pl.DataFrame, trusted: pl.DataFrame, looked_at: Sequence[str]
     A calibrating record that has a copy is a little less strange to what it was calibrated with than any new one is.
     """
     count = max(min(len(frame), len(trusted)), 1)
-    shares = [
-        1 - records.sample(count, seed=0).select(looked_at).hash_rows(0).n_unique() / count
-        for records in (frame, trusted)
-    ]
-    return shares[1] if shares[1] > shares[0] + _MORE_COPIES else 0.0
+    of_batch, of_trusted = (_alike(records.sample(count, seed=0), looked_at) for records in (frame, trusted))
+    return _alike(trusted, looked_at) if of_trusted > of_batch + _MORE_COPIES else 0.0
+
+
+def _alike(records: pl.DataFrame, looked_at: Sequence[str]) -> float:
+    """Share of records that are beyond the first of their look."""
+    return 1 - records.select(looked_at).hash_rows(0).n_unique() / len(records)
 
 
 def _overlap(frame: pl.DataFrame, trusted: pl.DataFrame) -> int:
