@@ -249,8 +249,7 @@ def _fit(
         )
     if sample is not None and trusted is not None and (copies := _copies(sample.frame, trusted, looked_at)):
         raise UsageError(
-            f"{copies:.0%} of the trusted records are copies of others under other ids, far more than of the"
-            " batch",
+            f"{copies:.0%} of the trusted records are copies of others under other ids, far more than of the batch",
             hint="give every trusted record once: copies vouch for each other, and more clean records would wait",
         )
     distinct = 0 if sample is None else sample.frame.select(looked_at).n_unique()
