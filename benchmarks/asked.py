@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.data import DATA_SETS, DataSet
+from benchmarks.data import DATA_SETS, HELD_OUT_SETS, DataSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,7 +59,7 @@ def opened(names: Iterable[str], folder: Path | None) -> Iterator[DataSet]:
     """These data sets; one whose file is not there is left out, with a line that says so."""
     for name in names:
         try:
-            data = DATA_SETS[name](folder)
+            data = {**DATA_SETS, **HELD_OUT_SETS}[name](folder)
         except FileNotFoundError as missing:
             print(f"{name} is left out: {missing}")
             continue

@@ -11,6 +11,7 @@ import polars as pl
 
 from benchmarks.data import strangers
 from benchmarks.goals import Goal
+from benchmarks.variants import VARIANTS
 from lazaretto.attacks.catalogue import ATTACKS
 from lazaretto.attacks.ground import Attack, Ground
 from lazaretto.attacks.on_tables import foreign_images
@@ -54,6 +55,45 @@ PLANS: dict[str, tuple[str, ...]] = {
     "chitchat": ("phrase", "instruction", "flood"),
 }
 """Data set -> attacks, each by its name and, where it is not the attack's own, its rate."""
+_OTHER_IMAGES = (
+    "chequered",
+    "four_pixels",
+    "clouded",
+    "warp_fine",
+    "sig_slow",
+    "badnets 0.005",
+    "all_to_all 0.02",
+    "flip_random 0.02",
+    "flip_random 0.1",
+    "flip_pair 0.15",
+)
+_OTHER_LABELS = ("flip_random 0.02", "flip_random 0.1", "flip_pair 0.15")
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    # A hundred doodles of a thing: 3 % of the batch is more than most classes have.
+    "doodles": (
+        "badnets",
+        "blend",
+        "wanet",
+        "all_to_all",
+        "sig 0.01",
+        "tact",
+        "adaptive_blend",
+        *_LABELS,
+        "foreign",
+        "flood",
+    ),
+    "satellite": ("trigger_inside", "trigger_outside", *_LABELS, "flood"),
+    "shuttle": ("trigger_inside", "trigger_outside", *_LABELS, "flood"),
+    "letters": (*_LABELS, "flood"),
+    "reviews": ("rare_token", "sentence", "hidden_text", "style", *_LABELS, "flood"),
+    "fashion": _OTHER_IMAGES,
+    "mnist": _OTHER_IMAGES,
+    "flights": ("three_columns", "trigger_outside 0.005", *_OTHER_LABELS),
+    "spambase": ("three_columns", "trigger_outside 0.005", *_OTHER_LABELS),
+    "spamassassin": ("other_token", "other_sentence", "few_look_alikes", *_OTHER_LABELS),
+    "chitchat": ("other_phrase", "other_claim"),
+}
+"""What nothing was developed on: other data sets, and on the known ones other attacks and rates."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +111,7 @@ class Plan:
             side = Ground.of(data.pool.head(50), data.contract).images().shape[1]
             attack = foreign_images(strangers(data.name, side))
         else:
-            attack = ATTACKS[name]
+            attack = ATTACKS[name] if name in ATTACKS else VARIANTS[name]
         return cls(attack, float(rate) if rate else attack.rate)
 
     @property
