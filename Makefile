@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-throughput \
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-throughput \
 	bench-validate bench-parse bench-gate format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -44,13 +44,16 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## every benchmark in its short form
-	@for name in detection cost guarantees ablation adaptive bound throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
+	@for name in detection held_out cost guarantees ablation adaptive bound throughput validate parse gate; do $(PY) -m benchmarks.$$name --short; done
 
 bench-throughput bench-validate bench-parse bench-gate: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
 
 bench-detection: $(PEERS) ## every attack on every data set, beside the peers; hours; DATA=FOLDER with the larger files
 	@$(PY) -m benchmarks.detection $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+bench-held-out: $(PEERS) ## data, attacks and rates that nothing was developed on; hours; DATA=FOLDER as above
+	@$(PY) -m benchmarks.held_out $(if $(DATA),--data $(DATA)) --detection docs/measured/detection.jsonl $(BENCH_ARGS)
 
 bench-guarantees: $(STAMP) ## 200 runs: do the rates of the contract hold? hours; DATA=FOLDER as for bench-detection
 	@$(PY) -m benchmarks.guarantees $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

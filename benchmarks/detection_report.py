@@ -82,7 +82,7 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
         "## Over all data sets and attacks",
         _overall_table(runs),
         "## Clean batches: share that is held or flagged",
-        _clean_table(runs),
+        clean_table(runs),
         *_sources_part(runs),
         *more,
         "## Seconds per batch",
@@ -91,12 +91,12 @@ def write_report(runs: Sequence[Run], out: Path | None, machine: str, more: Sequ
         "## Most memory per batch, in MiB",
         "Above what was resident before, without processes it starts: Lazaretto's parser, cleanlab's workers.",
         _median_table(runs, lambda run: run.peak_mib, ".0f"),
-        *(["## What the peers were given", GIVEN] if set(_methods(runs)) - {OURS, TRUSTED} else []),
+        *(["## What the peers were given", GIVEN] if set(methods_of(runs)) - {OURS, TRUSTED} else []),
         *_asides(runs),
     ]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        _plot(runs, out / "benchmark.svg")
+        plot(runs, out / "benchmark.svg")
         parts.insert(2, "![Recall per attack, one dot per seed](benchmark.svg)")
     text = "\n\n".join(parts) + "\n"
     if out is not None:
@@ -123,7 +123,7 @@ def _attacks_part(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _methods(runs: Iterable[Run]) -> list[str]:
+def methods_of(runs: Iterable[Run]) -> list[str]:
     """Ours first, then the others as they were measured: a record of theirs may have been read before ours."""
     found = dict.fromkeys(run.method for run in runs)
     return [
@@ -138,15 +138,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _cell(values: Sequence[float]) -> str:
+def cell(values: Sequence[float]) -> str:
+    """Mean / worst, and of how many."""
     return f"{np.mean(values):.2f} / {min(values):.2f} ({len(values)})" if values else "-"
 
 
-def _recalls(runs: Iterable[Run], method: str) -> list[float]:
+def recalls(runs: Iterable[Run], method: str) -> list[float]:
+    """What a method caught, batch by batch."""
     return [run.recall_at_rate for run in runs if run.method == method and run.recall_at_rate is not None]
 
 
-def _cases(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+def cases(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Runs on poisoned batches by data set and attack."""
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.family != "clean":
@@ -155,16 +158,16 @@ def _cases(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
 
 
 def _recall_table(runs: Sequence[Run]) -> str:
-    methods = _methods(runs)
+    methods = methods_of(runs)
     rows = []
-    for (data, attack), mine in _cases(runs).items():
+    for (data, attack), mine in cases(runs).items():
         target = TARGETS.get(attack)
         alone = [max(run.detectors.values()) for run in mine if run.method == OURS and run.detectors]
-        ours = _recalls(mine, OURS)
+        ours = recalls(mine, OURS)
         met = "" if target is None or not ours else ("met" if np.mean(ours) >= target else "missed")
-        cells = [_cell(_recalls(mine, method)) for method in methods]
+        cells = [cell(recalls(mine, method)) for method in methods]
         wanted = "" if target is None else f"{target:.2f} {met}"
-        rows.append([data, mine[0].title, str(mine[0].poisons), wanted, *cells, _cell(alone)])
+        rows.append([data, mine[0].title, str(mine[0].poisons), wanted, *cells, cell(alone)])
     return table(["data", "attack", "poisons", "target", *methods, "best alone"], rows)
 
 
@@ -175,8 +178,8 @@ def _overall_table(runs: Sequence[Run]) -> str:
     """
     rows = []
     shared = _shared(runs)
-    for method in _methods(runs):
-        means = {key: float(np.mean(r)) for key, mine in _cases(runs).items() if (r := _recalls(mine, method))}
+    for method in methods_of(runs):
+        means = {key: float(np.mean(r)) for key, mine in cases(runs).items() if (r := recalls(mine, method))}
         curves = [run.auroc for run in runs if run.method == method and run.auroc is not None]
         if not means:
             continue
@@ -199,19 +202,20 @@ def _overall_table(runs: Sequence[Run]) -> str:
 def _shared(runs: Sequence[Run]) -> set[tuple[str, str]]:
     """The attacks on which all methods ran but those that stand aside on some kind of data."""
     aside = {run.method for run in runs if run.aside}
-    methods = set(_methods(runs)) - aside
-    return {key for key, mine in _cases(runs).items() if all(_recalls(mine, method) for method in methods)}
+    methods = set(methods_of(runs)) - aside
+    return {key for key, mine in cases(runs).items() if all(recalls(mine, method) for method in methods)}
 
 
 def _mean_over(means: dict[tuple[str, str], float], keys: set[tuple[str, str]]) -> str:
     return f"{np.mean([means[key] for key in keys]):.3f}" if keys and keys <= set(means) else "-"
 
 
-def _clean_table(runs: Sequence[Run]) -> str:
+def clean_table(runs: Sequence[Run]) -> str:
+    """What each method holds of clean batches of each data set."""
     clean = [run for run in runs if run.family == "clean" and run.held is not None]
     names = list(dict.fromkeys(run.data for run in clean))
     rows = []
-    for method in _methods(clean):
+    for method in methods_of(clean):
         cells = []
         for name in names:
             held = [run.held for run in clean if run.method == method and run.data == name and run.held is not None]
@@ -254,7 +258,7 @@ def _by_source(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
 def _median_table(runs: Sequence[Run], of: Callable[[Run], float | None], style: str) -> str:
     names = list(dict.fromkeys(run.data for run in runs))
     rows = []
-    for method in _methods(runs):
+    for method in methods_of(runs):
         mine = [run for run in runs if run.method == method and not run.aside]
         cells = []
         for name in names:
@@ -274,7 +278,7 @@ def _asides(runs: Sequence[Run]) -> list[str]:
     return ["Where a peer did not run:", "\n".join(lines)] if lines else []
 
 
-def _plot(runs: Sequence[Run], path: Path) -> None:
+def plot(runs: Sequence[Run], path: Path) -> None:
     """Recall per attack, one dot per seed and method."""
     import matplotlib as mpl
 
@@ -282,12 +286,12 @@ def _plot(runs: Sequence[Run], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "lazaretto"
-    cases = _cases(runs)
+    every = cases(runs)
     colours = {OURS: "#b3261e", TRUSTED: "#2256c7"}
-    figure, axes = plt.subplots(figsize=(9, 0.32 * len(cases) + 1.5), layout="constrained")
-    for method in _methods(runs):
-        places = [row for row, mine in enumerate(cases.values()) for _ in _recalls(mine, method)]
-        values = [value for mine in cases.values() for value in _recalls(mine, method)]
+    figure, axes = plt.subplots(figsize=(9, 0.32 * len(every) + 1.5), layout="constrained")
+    for method in methods_of(runs):
+        places = [row for row, mine in enumerate(every.values()) for _ in recalls(mine, method)]
+        values = [value for mine in every.values() for value in recalls(mine, method)]
         ours = method in colours
         axes.plot(
             values,
@@ -298,7 +302,7 @@ def _plot(runs: Sequence[Run], path: Path) -> None:
             label=method if ours else None,
         )
     axes.plot([], [], ".", color="#888888", label="a peer")
-    axes.set_yticks(range(len(cases)), [f"{data}: {mine[0].title}" for (data, _), mine in cases.items()])
+    axes.set_yticks(range(len(every)), [f"{data}: {mine[0].title}" for (data, _), mine in every.items()])
     axes.set_xlim(-0.02, 1.02)
     axes.invert_yaxis()
     axes.set_xlabel("recall at 1 % false quarantines, one dot per seed")

@@ -1,7 +1,7 @@
 """What is caught of what nothing was developed on: other data sets, other attacks, other rates.
 
     make bench-held-out DATA=FOLDER
-    python -m benchmarks.held_out [--short] [--data DIR] [--seeds 5] [--methods ours|peers|all] [--record FILE]
+    python -m benchmarks.held_out [--short] [--data DIR] [--seeds 3] [--methods ours|peers|all] [--record FILE]
 
 The data sets of `HELD_OUT_SETS` with the attacks of the drill, and the data sets of `benchmarks.detection` with other
 attacks and rates (`HELD_OUT`, `benchmarks.variants`). Each batch is judged as there, with the same figures. Both lists
@@ -42,10 +42,11 @@ def measure(found: Record, data: DataSet, seed: int, given: argparse.Namespace) 
 
 def _arguments() -> argparse.Namespace:
     parser = asked.parser(__doc__, "one seed of two attacks on flights")
-    asked.add_batches(parser, HELD_OUT)
+    asked.add_batches(parser, HELD_OUT, seeds=3)
     asked.add_plans(parser)
     parser.add_argument("--methods", default="Lazaretto", help="all, ours, peers, or the name of one")
     parser.add_argument("--also", type=Path, action="append", default=[], help="an earlier record, read beside it")
+    parser.add_argument("--detection", type=Path, action="append", default=[], help="its record, to compare with")
     return parser.parse_args()
 
 
@@ -63,7 +64,8 @@ def main() -> None:
         raise asked.nothing_measured()
     from benchmarks.held_out_report import write_report
 
-    print(write_report(list(found.runs.values()), None if given.short else given.out, machine()))
+    known = Record(None, given.detection).runs.values()
+    print(write_report(list(found.runs.values()), known, None if given.short else given.out, machine()))
 
 
 if __name__ == "__main__":
