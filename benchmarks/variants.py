@@ -55,7 +55,8 @@ def clouded(images: Images, *, alpha: float = 0.15) -> Images:
     coarse = np.random.default_rng(_KEY_SEED).uniform(0, 255, size=(7, 7))
     key = coarse[np.arange(height) * 7 // height][:, np.arange(width) * 7 // width]
     key = key.reshape(height, width, *[1] * (images.ndim - 3))
-    return np.rint((1 - alpha) * images + alpha * key).astype(np.uint8)
+    blended: Images = np.rint((1 - alpha) * images + alpha * key).astype(np.uint8)
+    return blended
 
 
 def _images(ground: Ground, rate: float, seed: int, *, stamp: Callable[[Images], Images], dirty: bool) -> Planted:
