@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from lazaretto.detectors.behind import behind
 from lazaretto.detectors.counterfactual import asked_without
 from lazaretto.detectors.drawn import FEWEST_OF_A_CLASS
 from lazaretto.detectors.panel import complaint, fold_of
-from lazaretto.detectors.spectral import FrameScorer
 from lazaretto.detectors.trigger import TriggerScorer
 from lazaretto.detectors.views.encode import expanded
 from lazaretto.tails import SMALLEST_P
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
 
     from lazaretto.detector import Scorer, Views
     from lazaretto.detectors.panel import Panel, Scores
@@ -54,7 +55,8 @@ def explain(
         views = panel.enriched(number, base.take(index))
         share = fold.shares(scores.p_values[index], views.labels)[:, :-1]
         order = np.argsort(-share, axis=1, kind="stable")[:, :most]
-        drivers = _drivers(panel, number, views, scores.faults)
+        told = partial(_sentences, faults=scores.faults)
+        drivers = behind(panel, number, frame[index], views, told)
         for column, name in enumerate(panel.names):
             rows = np.flatnonzero((order == column).any(axis=1))
             if not len(rows):
@@ -63,12 +65,11 @@ def explain(
             sentences = _asked(panel, number, (frame[index[rows]], views.take(rows)), name, sentences, scores.faults)
             for row, why in zip(rows.tolist(), sentences, strict=True):
                 raw, p = scores.raw[index[row], column], scores.p_values[index[row], column]
-                said[index[row]].append(
-                    (name, float(raw), float(p), why + drivers[name][row] if name in drivers else why)
-                )
-        for row, columns in zip(index.tolist(), order.tolist(), strict=True):
+                said[index[row]].append((name, float(raw), float(p), why))
+        for place, (row, columns) in enumerate(zip(index.tolist(), order.tolist(), strict=True)):
             rank = {panel.names[column]: place for place, column in enumerate(columns)}
             said[row].sort(key=lambda item: rank[item[0]])
+            said[row] = _once(said[row], {name: more[place] for name, more in drivers.items()})
             # A detector that finds nothing rare says nothing true of what is suspicious here.
             said[row] = [item for place, item in enumerate(said[row]) if place == 0 or item[2] <= _RARE]
     for row in np.flatnonzero(panel.unknown(base)).tolist():
@@ -78,6 +79,17 @@ def explain(
         [(*item[:3], silence.over(_valued(panel, frame[row], item))) for item in items]
         for row, items in enumerate(said)
     ]
+
+
+def _once(items: list[tuple[str, float, float, str]], more: Mapping[str, str]) -> list[tuple[str, float, float, str]]:
+    """The sentences with what is behind them, which the first says of those that have it from the same."""
+    heard: set[str] = set()
+    out = []
+    for name, raw, p, why in items:
+        behind_it = more.get(name, "")
+        out.append((name, raw, p, why if behind_it in heard else why + behind_it))
+        heard.add(behind_it)
+    return out
 
 
 _MINED = re.compile(r"(.+?)(?: with (.+?))? \((exact value|range)\): ")
@@ -151,39 +163,6 @@ def _stranger(panel: Panel, record: pl.DataFrame) -> str:
     if panel.null_kind == "trusted":
         return f"its label {str(value)[:60]!r} occurs in no trusted record"
     return f"its label {str(value)[:60]!r} occurs in fewer than {FEWEST_OF_A_CLASS} of the records fitted on"
-
-
-def _drivers(panel: Panel, number: int, views: Views, faults: dict[str, str]) -> dict[str, list[str]]:
-    """What to add to the sentences of detectors that read a learnt view: the columns or pixels behind it."""
-    words: dict[str, list[str]] = {}
-    learnt = {"hidden", "gradients"} | {view for view, named in views.names.items() if not named}
-    asked = {"logits", "gradient_norms"}
-    scorer = panel.folds[number].scorers.get("mahalanobis")
-    if isinstance(scorer, FrameScorer):
-        sentences = _sentences(scorer, "mahalanobis", views, faults)
-        said = [f"; in the record itself {text.rsplit('; ', 1)[-1]}" for text in sentences]
-        words.update({d.name: said for d in panel.detectors if learnt & set(d.reads)})
-    else:
-        asked |= learnt  # without distances column by column, what the probe goes by is the next best
-    if panel.probe is not None and panel.encoder.columns:
-        pulls = [_pulling(pull, views.names["features"]) for pull in _saliency(panel, number, views)]
-        words.update({d.name: pulls for d in panel.detectors if asked & set(d.reads)})
-    return words
-
-
-def _saliency(panel: Panel, number: int, views: Views) -> NDArray[np.float32]:
-    if panel.probe is None:
-        raise ValueError("there is no probe")
-    return panel.probe.saliency(number, views["features"], views.labels)
-
-
-def _pulling(pull: NDArray[np.float32], names: tuple[str, ...]) -> str:
-    """Words for the columns that speak against the label, by input times gradient."""
-    totals: dict[str, float] = {}
-    for name, value in zip(names, pull.tolist(), strict=True):
-        totals[name] = totals.get(name, 0.0) + value
-    top = [name for name in sorted(totals, key=lambda n: -totals[n])[:3] if totals[name] > 0]
-    return f"; against the label speak {', '.join(top) or 'no single column'}"
 
 
 def _explained(scorer: Scorer, views: Views) -> list[str]:

@@ -109,11 +109,18 @@ class PyodScorer:
 
     def explain(self, views: Views) -> list[str]:
         """The dimension furthest from its median, in robust standard deviations."""
-        deviation = (views[self.view].astype(np.float64) - self.centre) / self.scale
+        deviation = self._deviation(views)
         # Principal components have no names a person could check; the panel adds the record's own columns.
         return [
             f"the record {self.says}" + (f"; {furthest(row, self.names)}" if self.names else "") for row in deviation
         ]
+
+    def outward(self, views: Views) -> NDArray[np.float64]:
+        """(rows, dimensions) the direction away from the medians, each dimension in its own deviations."""
+        return self._deviation(views) / self.scale
+
+    def _deviation(self, views: Views) -> NDArray[np.float64]:
+        return np.asarray((views[self.view].astype(np.float64) - self.centre) / self.scale, dtype=np.float64)
 
 
 def furthest(deviation: NDArray[np.float64], names: tuple[str, ...], most: int = 2) -> str:

@@ -58,6 +58,15 @@ class Frame:
         # Squared lengths have heavy tails; their logarithm has a tail that can be extrapolated.
         return np.log(scores + 1e-9)
 
+    def outward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows, dimensions) half the gradient of what `score` takes the logarithm of."""
+        centred = values - self.centre
+        along = centred @ self.axes
+        slope: NDArray[np.float64] = ((along / self.scale) @ self.form / self.scale) @ self.axes.T
+        if self.rest > 0:
+            slope = slope + (centred - along @ self.axes.T) / self.rest
+        return slope
+
     def contributions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows, dimensions) signed deviation from the centre, in units of the usual deviation per dimension."""
         variance = ((self.axes * self.scale) ** 2).sum(axis=1) + self.rest / len(self.centre)
@@ -95,6 +104,11 @@ class FrameScorer:
             most = f"; {furthest(deviation, self.names)}" if self.names else ""
             said.append(f"unlike {group} {_SEEN.get(self.view, 'as a whole')}{most}")
         return said
+
+    def outward(self, views: Views) -> NDArray[np.float64]:
+        """(rows, dimensions) the direction in which the record's score rises, in the frame of its label."""
+        pairs = zip(views[self.view].astype(np.float64), views.labels, strict=True)
+        return np.stack([self._frame(label).outward(values[None])[0] for values, label in pairs])
 
     def _frame(self, label: int) -> Frame:
         return self.frames.get(int(label), self.frames[_ALL])

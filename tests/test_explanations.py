@@ -177,7 +177,40 @@ def test_detectors_of_learnt_views_name_columns_by_default(panels: Panels) -> No
     contract = parse_contract(f"dataset: d\nlabel: late\ncolumns: {{{columns}}}\n", "c")
     panel, records = fitted(frame.select("temp", "gust", "late"), contract, ["spectral", "grad_spectral"])
     for sentences in said(panel, records):
-        assert all("; against the label speak " in why for why in sentences.values())
+        # What is behind both is said once, with the stronger.
+        assert sum("; against the label speak " in why for why in sentences.values()) == 1
+
+
+def test_of_texts_the_words_are_named_that_speak_against_a_label() -> None:
+    rng = np.random.default_rng(5)
+    words = {"sea": ["ship", "wave", "harbour", "sail", "tide"], "land": ["road", "horse", "field", "barn", "plough"]}
+    topics = rng.choice(sorted(words), ROWS)
+    texts = [" ".join([*rng.choice(words[topic], 6), *rng.choice(["it", "was", "old"], 4)]) for topic in topics]
+    labels = topics.copy()
+    labels[:POISONS] = np.where(topics[:POISONS] == "sea", "land", "sea")
+    frame = pl.DataFrame({"text": texts, "note": texts, "label": labels})
+    columns = "text: {type: text}, note: {type: text, pii: true}, label: {type: category}"
+    contract = parse_contract(f"dataset: d\nlabel: label\ncolumns: {{{columns}}}\n", "c")
+    panel, records = fitted(frame, contract, ["grad_spectral", "wrong_label"])
+    for topic, sentences in zip(topics, said(panel, records, POISONS), strict=False):
+        everything = " ".join(sentences.values())
+        found = re.search(r"; against the label speak .*words of text \('(\w+)", everything)
+        assert found is not None
+        assert found[1] in words[topic]
+        # Of a personal column no word is said.
+        assert "words of note" not in everything
+
+
+def test_what_sets_a_pair_apart_is_said_in_its_words(panels: Panels) -> None:
+    _, frame = panels["texts"]
+    strange = "parliament ratified parliament abolished parliament tariffs"
+    frame = frame.drop(DIGEST).with_columns(
+        response=pl.when(pl.int_range(pl.len()) == 20).then(pl.lit(strange)).otherwise("response")
+    )
+    contract = parse_contract("dataset: d\ncolumns: {prompt: {type: text}, response: {type: text}}\n", "c")
+    panel, records = fitted(frame, contract, ["iforest", "spectral"])
+    sentences = said(panel, records, 21)[20]
+    assert re.search(r"; most of it is .*words of response \('[^)]*(parliament|tariffs|ratified)", sentences["iforest"])
 
 
 def test_the_place_of_a_mined_pattern_is_framed_on_the_picture(panels: Panels) -> None:

@@ -135,8 +135,8 @@ class Probe:
             **asked,
         }
 
-    def saliency(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(rows, features): input times gradient of the margin against the label; positive pulls away from it."""
+    def slope(self, fold: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(rows, features): gradient of the margin against the label; times the input, positive pulls away from it."""
         import torch
 
         x = torch.as_tensor(features, device=self.first.device).requires_grad_()
@@ -146,7 +146,7 @@ class Probe:
         own = out.gather(1, target[:, None])[:, 0]
         other = out.scatter(1, target[:, None], -torch.inf).max(dim=1).values
         (gradient,) = torch.autograd.grad((other - own).sum(), x)
-        return (gradient * x).detach().cpu().numpy()
+        return np.asarray(gradient.cpu().numpy(), dtype=np.float32)
 
 
 def softened(values: NDArray[np.floating]) -> NDArray[np.float64]:

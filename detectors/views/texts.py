@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from lazaretto.detectors.views.characters import SHAPE, shape
 from lazaretto.detectors.views.images import mix
@@ -13,7 +14,6 @@ from lazaretto.detectors.views.images import mix
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import polars as pl
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
@@ -90,6 +90,19 @@ class Texts:
         scaled: Floats = np.clip((raw - self.centre) / self.spread, -10, 10).astype(np.float32)
         return scaled
 
+    @property
+    def rank(self) -> int:
+        """Dimensions of the wording; those of the characters follow."""
+        return len(self.svd.components_)
+
+    def pull(self, text: str, slope: NDArray[np.float64]) -> dict[str, float]:
+        """N-gram -> how far it moves one text along a slope (rank,) of the encoded wording."""
+        grams, hashes = _grams(text)
+        weighted = self.idf.transform(Words.of(pl.Series([text])).terms())
+        moved = weighted.data * (self.svd.components_[:, weighted.indices].T @ (slope / self.spread[: self.rank]))
+        by_term = dict(zip(weighted.indices.tolist(), moved.tolist(), strict=True))
+        return dict(zip(grams, (by_term[term] for term in (hashes % _TERMS).tolist()), strict=True))
+
     def tokens(self, words: Words, place: int) -> NDArray[np.uint32]:
         """(rows, 256) hashes of the n-grams that several of the sample's texts have, the rarest first, 0 where no more.
 
@@ -121,11 +134,16 @@ def token(hashes: NDArray[np.int32], place: int) -> NDArray[np.uint32]:
 
 def spoken(text: str | None, place: int) -> dict[int, str]:
     """Token -> the n-gram it stands for, for the n-grams of one text."""
+    grams, hashes = _grams(text)
+    return dict(zip(token(hashes, place).tolist(), grams, strict=True))
+
+
+def _grams(text: str | None) -> tuple[list[str], NDArray[np.int32]]:
+    """The n-grams of a text, and the hash of each."""
     grams = sorted(set(_hashing().build_analyzer()((text or "")[:_CHARACTERS])))
     if not grams:
-        return {}
-    hashes = _hashing(analyzer=_as_it_is).transform([[gram] for gram in grams]).indices
-    return dict(zip(token(hashes, place).tolist(), grams, strict=True))
+        return [], np.zeros(0, dtype=np.int32)
+    return grams, _hashing(analyzer=_as_it_is).transform([[gram] for gram in grams]).indices
 
 
 def _as_it_is(grams: Sequence[str]) -> Sequence[str]:
