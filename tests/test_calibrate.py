@@ -149,6 +149,27 @@ def test_where_nearly_all_scores_are_zero_the_others_are_no_rarer_than_they_say(
     np.testing.assert_allclose(fitted_tail(scores, "heavy").p_value(np.array([8.0, 20.0])), np.exp([-8.0, -20.0]))
 
 
+def test_a_detector_that_looks_at_few_records_calls_the_usual_among_them_usual() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.where(np.arange(4_000) < 200, rng.exponential(size=4_000), 0.0)
+    tail = fitted_tail(scores, "narrow")
+    p = tail.p_value(scores)
+    assert (p[scores == 0] == 1).all()
+    assert (p <= 0.001).sum() <= 8
+    assert tail.p_value(np.array([40.0]))[0] < 1e-9
+    assert tail.p_value(np.array([np.nan]))[0] == SMALLEST_P
+    # More on the floor than elsewhere is no floor as long as the quantiles are above it.
+    free = np.where(np.arange(4_000) < 1_400, rng.exponential(size=4_000), 0.0)
+    np.testing.assert_array_equal(fitted_tail(free, "narrow").p_value(free), Tail.fit(free).p_value(free))
+
+
+def test_the_few_that_a_detector_says_anything_of_are_as_rare_as_a_third_of_a_record_in_all() -> None:
+    scores = np.where(np.arange(1_000) < 10, 7.0, 0.0)
+    asked = np.array([0.0, 7.0, 90.0])
+    np.testing.assert_allclose(fitted_tail(scores, "narrow").p_value(asked), [1.0, 3e-4, 3e-4])
+    np.testing.assert_allclose(fitted_tail(np.zeros(1_000), "narrow").p_value(asked), [1.0, 3e-4, 3e-4])
+
+
 @pytest.mark.parametrize("kind", ["group", "light"])
 def test_what_a_group_shares_is_no_rarer_than_a_third_of_a_record_in_all(kind: str) -> None:
     scores = np.random.default_rng(9).normal(size=3_000)

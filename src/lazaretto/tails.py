@@ -168,6 +168,38 @@ class GroupTail:
         return np.where(np.isfinite(scores), np.maximum(self.tail.p_value(scores), self.least), SMALLEST_P)
 
 
+@dataclass(frozen=True)
+class FlooredTail:
+    """Of scores of which most are the least one, as of records that a detector does not look at: the rest's own tail.
+
+    Quantiles that lie on the floor say nothing of how fast the others fall: every score above would be called one in a
+    million millions. Where hardly any lie above, they are as rare as they were counted to be, or a group (`GroupTail`).
+    """
+
+    floor: float
+    share: float
+    """Of the fitted scores, above the floor."""
+    tail: HasTail | None
+    least: float
+
+    @classmethod
+    def fit(cls, scores: Floats) -> FlooredTail | None:
+        """Fit on ``scores`` (rows,); None where what lies on the floor leaves the quantiles of `CONTAMINATED` free."""
+        finite = scores[np.isfinite(scores)]
+        if len(finite) < _FEWEST or np.quantile(finite, CONTAMINATED[0]) > finite.min():
+            return None
+        floor = float(finite.min())
+        above = finite[finite > floor]
+        tail = Tail.fit(above) if len(above) >= _FEWEST else None
+        return cls(floor, max(len(above), 1) / len(finite), tail, _GROUPS / len(finite))
+
+    def p_value(self, scores: Floats) -> Floats:
+        """(rows,) probabilities of a score at least as high; 1 on the floor, not finite gives the smallest."""
+        above = np.full(len(scores), self.least) if self.tail is None else self.share * self.tail.p_value(scores)
+        p = np.where(scores > self.floor, np.maximum(above, SMALLEST_P), 1.0)
+        return np.where(np.isfinite(scores), p, SMALLEST_P)
+
+
 def fitted_tail(scores: Floats, kind: str) -> HasTail:
     """The tail of scores that may hold poison, or, of kind ``clean``, of trusted records' scores.
 
@@ -184,7 +216,8 @@ def fitted_tail(scores: Floats, kind: str) -> HasTail:
     if kind in ("known", "odds"):
         return KnownTail() if kind == "known" else OddsTail()
     if kind in ("clean", "narrow"):
-        return Tail.fit(scores, CLEAN if kind == "clean" else CONTAMINATED)
+        floored = FlooredTail.fit(scores) if kind == "narrow" else None
+        return floored or Tail.fit(scores, CLEAN if kind == "clean" else CONTAMINATED)
     if kind in ("group", "light"):
         tail = Tail.fit(scores, CONTAMINATED, 1.0 if kind == "light" else _EXPONENTS[0])
         return GroupTail(tail, _GROUPS / tail.count)
