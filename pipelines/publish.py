@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from lazaretto import attest
-from lazaretto.attest import NOTHING, Attestation, Chain, StoreFile, canonical_json, digest_of_files
+from lazaretto.attest import NOTHING, RECALL, Attestation, Chain, StoreFile, canonical_json, digest_of_files
 from lazaretto.durable import sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
 from lazaretto.gatekeeper import check_store
 from lazaretto.keys import PUBLISHER, private_key, public_key
 from lazaretto.ledger import checkpoint
 from lazaretto.pipelines.landing import clear_landing
+from lazaretto.pipelines.recalled import record_recall
 from lazaretto.pipelines.record import record
 from lazaretto.records import OnStep, no_step
+from lazaretto.retraction import commit_retraction
 from lazaretto.seen import check_seen
 from lazaretto.store import commit, log_files, sweep, sweep_log
 from lazaretto.table import active_files, open_table
-from lazaretto.tables import BatchRow, DecisionRow
+from lazaretto.tables import BatchRow, DecisionRow, RecallRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,14 +67,19 @@ class Plan:
     epoch: int = 0
     """Epoch of the attestation to come; 0 when nothing enters the store."""
     files: tuple[StoreFile, ...] = ()
+    """To add to the store."""
+    removed: tuple[StoreFile, ...] = ()
+    """To take out of it: a recall alone does."""
     counts: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of contract, policy, verdicts, evidence, quarantine manifest."""
+    """SHA-256 of contract, policy, verdicts, evidence, quarantine manifest; of a recall, of the list of its records."""
     hold_reasons: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     """Cases a release decides."""
     reason: str = ""
-    """Why a person released."""
+    """Why a person released or recalled."""
+    selection: dict[str, str] = field(default_factory=dict)
+    """What a recall takes out."""
     landing: tuple[tuple[str, str], ...] = ()
     """Path, relative to the workspace, and SHA-256 of files to take out of the landing folder."""
 
@@ -103,7 +110,8 @@ def check_head(workspace: Workspace, ledger: Ledger, chain: Chain) -> None:
     check_store(workspace, chain)
     with ledger.reading() as session:
         decided = select(DecisionRow.id).where(DecisionRow.unit == head.unit).limit(1)
-        if session.get(BatchRow, head.unit) is None and session.scalar(decided) is None:
+        known = session.get(BatchRow, head.unit) or session.get(RecallRow, head.unit) or session.scalar(decided)
+        if known is None:
             raise IntegrityViolated(
                 f"the ledger does not know {head.unit}, the newest publication of {chain.dataset}",
                 hint="it was put back or exchanged: restore the ledger that belongs to this store",
@@ -141,6 +149,7 @@ def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
                 shutil.rmtree(folder.with_name(f".{folder.name}.part"), ignore_errors=True)
         marker.unlink()
     sweep(workspace.store(dataset), published)
+    sweep(workspace.recall(dataset, "any").parent, published)
     shutil.rmtree(workspace.work(dataset), ignore_errors=True)
 
 
@@ -179,15 +188,22 @@ def carry_out(workspace: Workspace, ledger: Ledger, plan: Plan, on_step: OnStep 
         IntegrityViolated: The store is not what the plan was made for.
     """
     attestation = None
-    if plan.files:
+    if plan.files or plan.removed:
         on_step("commit")
         modified = int(datetime.fromisoformat(plan.at).timestamp() * 1000)
-        version = commit(workspace.store(plan.dataset), plan.unit, plan.base, plan.files, modified)
+        where = workspace.store(plan.dataset), plan.unit, plan.base
+        if plan.removed:
+            version = commit_retraction(*where, plan.removed, plan.files, modified)
+        else:
+            version = commit(*where, plan.files, modified)
         on_step("attest")
         attestation = _attest(workspace, plan, version)
     on_step("ledger")
     with ledger.writing() as session:
-        record(session, workspace, plan, attestation)
+        if plan.kind == RECALL:
+            record_recall(session, workspace, plan, attestation)
+        else:
+            record(session, workspace, plan, attestation)
     on_step("checkpoint")
     checkpoint(ledger)
     on_step("clean")
@@ -207,7 +223,8 @@ def _attest(workspace: Workspace, plan: Plan, version: int) -> Attestation:
         raise IntegrityViolated(
             f"the newest attestation of {plan.dataset} is {epoch} where {plan.epoch - 1} was expected"
         )
-    active = [*chain.files(epoch).values(), *plan.files]
+    removed = tuple(file.path for file in plan.removed)
+    active = [*(file for file in chain.files(epoch).values() if file.path not in removed), *plan.files]
     attestation = Attestation(
         workspace=workspace.id,
         dataset=plan.dataset,
@@ -222,6 +239,7 @@ def _attest(workspace: Workspace, plan: Plan, version: int) -> Attestation:
         active_files=len(active),
         active_rows=sum(file.rows for file in active),
         added=plan.files,
+        removed=removed,
         log=log_files(workspace.store(plan.dataset), head.version + 1 if head else 0, version),
         counts=plan.counts,
         digests=plan.digests,
@@ -253,7 +271,8 @@ def read_plan(workspace: Workspace, dataset: str) -> Plan:
     payload = attest.unseal(path, JOURNAL_TYPE, public_key(workspace.keys, PUBLISHER))
     try:
         content: dict[str, Any] = json.loads(payload)
-        content["files"] = tuple(StoreFile(**item) for item in content["files"])
+        for name in ("files", "removed"):
+            content[name] = tuple(StoreFile(**item) for item in content.get(name, ()))
         content["landing"] = tuple((name, sha256) for name, sha256 in content["landing"])
         for name in ("hold_reasons", "cases"):
             content[name] = tuple(content[name])

@@ -54,7 +54,8 @@ def audit_entry(plan: Plan, action: str, subject: str, detail: dict[str, Any]) -
     return Entry(0, plan.at, plan.actor, action, plan.dataset, subject, detail)
 
 
-def _published(attestation: Attestation | None) -> dict[str, Any]:
+def published(attestation: Attestation | None) -> dict[str, Any]:
+    """What an audit entry says of the attestation that came of it."""
     if attestation is None:
         return {}
     return {"version": attestation.version, "epoch": attestation.epoch, "attestation": attestation.digest}
@@ -99,7 +100,7 @@ def _record_batch(session: Session, workspace: Workspace, plan: Plan, attestatio
         "counts": plan.counts,
         "digests": plan.digests,
         "hold_reasons": digest_of(list(plan.hold_reasons)),
-        **_published(attestation),
+        **published(attestation),
     }
     append_audit(session, audit_entry(plan, action, plan.batch, detail))
 
@@ -151,6 +152,6 @@ def _record_release(session: Session, plan: Plan, attestation: Attestation | Non
         "cases": list(plan.cases),
         "counts": plan.counts,
         "reason": digest_of(plan.reason),
-        **_published(attestation),
+        **published(attestation),
     }
     append_audit(session, audit_entry(plan, action, plan.unit, detail))

@@ -17,6 +17,7 @@ from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.ingest import KEPT
 from lazaretto.pipelines.publish import read_chain, read_plan
+from lazaretto.pipelines.recalled import read_list
 from lazaretto.pipelines.record import case_id, filed, read_cases
 from lazaretto.pipelines.verify_audit import read_log
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
@@ -139,6 +140,19 @@ class _Check:
         self._collect(ledger_findings(books, chain, entries, name), f"what the ledger says of {name}")
         self.on_step(f"{name}: quarantine")
         self._quarantine(name, books)
+        self._recalls(name, books)
+
+    def _recalls(self, name: str, books: Books) -> None:
+        for row in books.recalls:
+            try:
+                read_list(self.workspace, name, row.id, row.evidence)
+            except IntegrityViolated as fault:
+                self.findings.append(fault.message)
+        folder = self.workspace.recall(name, "any").parent
+        known = {row.id for row in books.recalls}
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name not in known and not self.workspace.journal(name).exists():
+                self.findings.append(f"{path} is kept of a recall that the ledger does not know")
 
     def _collect(self, findings: Iterator[str], what: str) -> None:
         """Take in findings as long as there are any."""
@@ -182,6 +196,9 @@ class _Check:
             self.records += file.rows
             self.on_rows(file.rows)
         attested = {file.path for entry in chain.attestations for file in entry.added}
+        for file in (file for entry in chain.attestations for file in entry.added if file.path not in active):
+            if _sha256(folder / file.path) != file.sha256:
+                self.findings.append(f"store file {folder / file.path}, kept of a recall, is not the one attested")
         for found in sorted(folder.rglob("*")) if folder.is_dir() else ():
             relative = found.relative_to(folder)
             if not found.is_dir() and relative.parts[0] != LOG and relative.as_posix() not in attested:

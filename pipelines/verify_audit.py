@@ -26,11 +26,13 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "case.discarded": (*_DECISION, "remembered"),
     "batch.discarded": (*_DECISION, "remembered"),
     "case.assigned": _DECISION,
+    "recall.made": ("counts", "digests", "selection", "epoch"),
+    "recall.remembered": ("batch", "remembered", "discards"),
     "run.passed": ("version", "epoch", "attestation"),
 }
 """What an entry's detail has to hold; what later versions added may be missing."""
 _NUMBERS = ("version", "epoch", "remembered")
-_TEXTS = ("batch", "attestation", "discards", "reason", "hold_reasons", "assignee")
+_TEXTS = ("batch", "attestation", "discards", "reason", "hold_reasons", "assignee", "selection")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lazaretto.ledger import hold_reasons
 from lazaretto.pipelines.record import filed
 from lazaretto.pipelines.verify_decisions import decision_findings, discard_findings
 from lazaretto.records import ROW
-from lazaretto.tables import DECIDED, BatchRow, CaseRow, DecisionRow, DiscardRow, RunRow
+from lazaretto.tables import DECIDED, BatchRow, CaseRow, DecisionRow, DiscardRow, RecallRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,6 +52,7 @@ class Books:
     """Run, version, epoch, attestation digest, time."""
     discards: dict[tuple[str, str], Discards]
     """By batch and time."""
+    recalls: tuple[RecallRow, ...] = ()
 
 
 def read_books(session: Session, dataset: str) -> Books:
@@ -76,6 +77,7 @@ def read_books(session: Session, dataset: str) -> Books:
         decisions=tuple(session.scalars(decided)),
         runs=frozenset(tuple(run) for run in session.execute(runs.where(RunRow.dataset == dataset))),
         discards=_discards(session, dataset),
+        recalls=tuple(session.scalars(select(RecallRow).where(RecallRow.dataset == dataset).order_by(RecallRow.id))),
     )
 
 
@@ -120,6 +122,7 @@ def ledger_findings(books: Books, chain: Chain | None, entries: Sequence[Entry],
     for run, version, *_ in sorted(books.runs ^ said, key=str):
         yield f"training run {run} on version {version} of {dataset} is not the one the audit log tells of"
     yield from discard_findings(books, entries, dataset)
+    yield from _recalls(books, entries)
 
 
 def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
@@ -146,6 +149,27 @@ def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
         yield f"there are cases of batch {batch}, which is no batch of their data set"
 
 
+def _recalls(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
+    told = {entry.subject: entry for entry in entries if entry.action == "recall.made"}
+    for row in books.recalls:
+        entry = told.pop(row.id, None)
+        if entry is None or not _same_recall(row, entry):
+            yield f"the ledger's account of the recall {row.id} is not the one the audit log tells"
+    for unit in sorted(told):
+        yield f"recall {unit} is in the audit log but gone from the ledger"
+
+
+def _same_recall(row: RecallRow, entry: Entry) -> bool:
+    detail = entry.detail
+    return (
+        (row.actor, row.at, row.version, row.epoch) == (entry.actor, entry.at, detail.get("version"), detail["epoch"])
+        and row.records == detail["counts"].get("recalled")
+        and row.evidence == detail["digests"].get("recalled")
+        and digest_of(json.loads(row.selection)) == detail["selection"]
+        and digest_of(row.reason) == detail.get("reason")
+    )
+
+
 def _same(row: BatchRow, entry: Entry) -> bool:
     detail = entry.detail
     return (
@@ -170,7 +194,7 @@ def _hold_reasons(row: BatchRow, entry: Entry) -> Iterator[str]:
 
 def _publications(chain: Chain, entries: Iterable[Entry]) -> Iterator[str]:
     told = {entry.subject: entry.detail["attestation"] for entry in entries if "epoch" in entry.detail}
-    told = {unit: digest for unit, digest in told.items() if unit.startswith(("b-", "r-"))}
+    told = {unit: digest for unit, digest in told.items() if unit.startswith(("b-", "r-", "k-"))}
     signed = {attestation.unit: attestation.digest for attestation in chain.attestations}
     for unit in sorted(told.keys() | signed.keys()):
         if unit not in signed:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from lazaretto.ledger import open_ledger, read_audit
 from lazaretto.pipelines.publish import read_chain
 from lazaretto.pipelines.verify import verify
-from lazaretto.tables import BatchRow, CaseRow, DecisionRow
+from lazaretto.tables import BatchRow, CaseRow, DecisionRow, RecallRow
 from tests.crash import Fatal, killed, work
 from tests.harness import DATASET, copy_workspace, make_workspace, publish, stored, write_batch
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from lazaretto.config import Workspace
 
-KINDS = ("admit", "hold", "release", "release batch")
+KINDS = ("admit", "hold", "release", "release batch", "recall")
 RANDOM = {"quarantine", "attestation"}
 """Digests that differ from run to run: of what holds a random key, a random salt or the time of a Delta commit."""
 
 
 def prepared(root: Path, kind: str) -> Workspace:
     workspace = make_workspace(root)
-    if kind.startswith("release"):
+    if kind.startswith("re"):
         publish(workspace, 0, hold=kind == "release batch", rows=20)
     else:
         write_batch(workspace.landing / DATASET / "night.csv", rows=20)
@@ -42,11 +42,11 @@ def state(workspace: Workspace) -> dict[str, Any]:
         audit = [(entry.action, entry.subject, _plain(entry.detail)) for entry, _ in read_audit(session)]
         rows = [
             _plain({name: value for name, value in vars(row).items() if not name.startswith("_")})
-            for table in (BatchRow, CaseRow, DecisionRow)
+            for table in (BatchRow, CaseRow, DecisionRow, RecallRow)
             for row in session.scalars(select(table).order_by(table.id))
         ]
     chain = [
-        (a.epoch, a.version, a.kind, a.unit, a.added, a.active_digest, a.counts)
+        (a.epoch, a.version, a.kind, a.unit, a.added, a.removed, a.active_digest, a.counts)
         for a in read_chain(workspace, DATASET).attestations
     ]
     ignored = {"ledger.db-wal", "ledger.db-shm"}

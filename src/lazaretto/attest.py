@@ -30,6 +30,8 @@ RELEASE = "release"
 """Kind: single records a person released from quarantine."""
 BATCH_RELEASE = "batch-release"
 """Kind: what waited only because its batch was held, released as a whole."""
+RECALL = "recall"
+"""Kind: records that were admitted taken out again."""
 WHOLE_BATCH = (ADMISSION, BATCH_RELEASE)
 NOTHING = "0" * 64
 """Digest named by the first attestation of a data set as the one before it."""
@@ -66,10 +68,11 @@ class Attestation:
     version: int
     """Version of the Delta table."""
     kind: str
-    """`ADMISSION`, `RELEASE` or `BATCH_RELEASE`."""
+    """`ADMISSION`, `RELEASE`, `BATCH_RELEASE` or `RECALL`."""
     unit: str
-    """Batch or release id; also the Delta application transaction."""
+    """Id of the batch, release or recall; also the Delta application transaction."""
     batch: str
+    """The batch the records came in, or that was recalled; empty for a recall of other records."""
     issued_at: str
     """UTC, ISO 8601."""
     previous: str
@@ -119,6 +122,12 @@ class Chain:
     def at(self, version: int) -> Attestation | None:
         """The attestation of exactly this table version."""
         return next((a for a in self.attestations if a.version == version), None)
+
+    def recalled(self, attestation: Attestation) -> Attestation | None:
+        """The first recall after an attestation that took out a file which its version is made of."""
+        held = self.files(attestation.epoch).keys()
+        later = self.attestations[attestation.epoch :]
+        return next((entry for entry in later if not held.isdisjoint(entry.removed)), None)
 
     def files(self, epoch: int) -> dict[str, StoreFile]:
         """The files active after an epoch, by path, in the order they were added."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lazaretto.attest import RECALL
 from lazaretto.errors import Blocked, LazarettoError
 
 if TYPE_CHECKING:
-    from lazaretto.attest import Attestation
+    from lazaretto.attest import Attestation, Chain
     from lazaretto.config import Workspace
     from lazaretto.tables import BatchRow
 
@@ -26,8 +27,9 @@ def nothing_admitted(workspace: Workspace, dataset: str) -> Blocked:
     return Blocked(said, hint=f"lazaretto ingest --dataset {dataset} brings data in")
 
 
-def batch_not_there(workspace: Workspace, dataset: str, batch: str, attestation: Attestation) -> Blocked:
+def batch_not_there(workspace: Workspace, chain: Chain, batch: str, attestation: Attestation) -> Blocked:
     """A batch is not in the version asked for; says where it is instead."""
+    dataset = chain.dataset
     row = next((row for row in _batches(workspace, dataset) if row.id == batch), None)
     if row is None:
         return Blocked(
@@ -38,6 +40,8 @@ def batch_not_there(workspace: Workspace, dataset: str, batch: str, attestation:
         return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}")
     if row.state == "discarded":
         return Blocked(f"batch {batch} was discarded")
+    if any(entry.kind == RECALL and entry.batch == batch for entry in chain.attestations[: attestation.epoch]):
+        return Blocked(f"batch {batch} was recalled", hint="lazaretto recall --list says why")
     if row.version is not None and row.version > attestation.version:
         return Blocked(f"batch {batch} came with version {row.version}, after version {attestation.version}")
     return Blocked(f"of batch {batch} no record was admitted")

@@ -102,6 +102,10 @@ class Workspace:
         """One batch's verdicts, evidence, summary and report."""
         return self.state / "batches" / batch
 
+    def recall(self, dataset: str, unit: str) -> Path:
+        """What is kept of one recall: the list of what was taken out, and the report to hand on."""
+        return self.state / "recalls" / _checked(dataset) / unit
+
     def journal(self, dataset: str) -> Path:
         """The publication under way, if there is one."""
         return self.state / "journal" / f"{_checked(dataset)}.dsse.json"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lazaretto import attest
-from lazaretto.attest import WHOLE_BATCH
+from lazaretto.attest import RECALL, WHOLE_BATCH
 from lazaretto.config import Workspace, find_workspace
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
 from lazaretto.keys import PUBLISHER, public_key
@@ -56,7 +56,8 @@ def gate(
         now: The time; the clock's by default.
 
     Raises:
-        Blocked: Nothing was admitted, the version is unknown or too old, the batch is held or not there.
+        Blocked: Nothing was admitted, the version is unknown, too old or holds recalled records, the batch is held or
+            not there.
         IntegrityViolated: Store or attestations are not what was signed.
         UsageError: No workspace, its public key is missing, or the run's id is none.
     """
@@ -70,12 +71,13 @@ def gate(
         raise _no_such_version(chain, version)
     if chain.head is not attestation:
         _check_active(place, chain, attestation)
+    _check_recalled(chain, attestation)
     moment = now or datetime.now(UTC)
     _check_age(attestation, oldest, moment)
     if batch is not None and not _holds_batch(chain, attestation, batch):
         from lazaretto.blocked import batch_not_there
 
-        raise batch_not_there(place, dataset, batch, attestation)
+        raise batch_not_there(place, chain, batch, attestation)
     if run is not None:
         from lazaretto.ledger import record_run
 
@@ -166,6 +168,21 @@ def _check_run(run: str) -> None:
         )
 
 
+def _check_recalled(chain: Chain, attestation: Attestation) -> None:
+    recall = chain.recalled(attestation)
+    if recall is not None:
+        raise Blocked(
+            f"version {attestation.version} of {chain.dataset} holds records that were recalled {recall.issued_at}"
+            f" ({recall.unit})",
+            hint="train on the newest version; lazaretto recall --list says what was taken out, and why",
+        )
+    if attestation.active_rows == 0:
+        raise Blocked(
+            f"version {attestation.version} of {chain.dataset} holds no records: all were recalled",
+            hint="lazaretto recall --list says why; ingest other data",
+        )
+
+
 def _no_such_version(chain: Chain, version: int | None) -> Blocked:
     known = [str(attestation.version) for attestation in chain.attestations]
     newest = ", ".join(known[-10:])
@@ -186,5 +203,6 @@ def _check_age(attestation: Attestation, max_age: timedelta | None, now: datetim
 
 
 def _holds_batch(chain: Chain, attestation: Attestation, batch: str) -> bool:
-    """Whether the batch as a whole was let in; a record released on its own does not make it so."""
-    return any(entry.batch == batch and entry.kind in WHOLE_BATCH for entry in chain.attestations[: attestation.epoch])
+    """Whether the batch as a whole was let in, and not recalled; a record released on its own does not make it so."""
+    kinds = [entry.kind for entry in chain.attestations[: attestation.epoch] if entry.batch == batch]
+    return RECALL not in kinds and any(kind in WHOLE_BATCH for kind in kinds)

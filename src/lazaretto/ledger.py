@@ -194,8 +194,18 @@ def hold_reasons(row: BatchRow) -> tuple[str, ...]:
 
 def remember_discarded(session: Session, workspace: Workspace, batch: BatchRow, digests: Sequence[str], at: str) -> int:
     """Keep the keyed digests of records of a batch that must not come back; gives how many are new."""
+    return remember_keyed(session, batch, keyed(workspace, batch.dataset, digests), at)
+
+
+def keyed(workspace: Workspace, dataset: str, digests: Sequence[str]) -> list[str]:
+    """Content digests made useless to whoever lacks the master key, in their order."""
     key = _discard_key(workspace)
-    macs = {_mac(key, batch.dataset, digest) for digest in digests}
+    return [_mac(key, dataset, digest) for digest in digests]
+
+
+def remember_keyed(session: Session, batch: BatchRow, keyed_digests: Sequence[str], at: str) -> int:
+    """As `remember_discarded`, of digests that `keyed` gave."""
+    macs = set(keyed_digests)
     new = sorted(macs - _known(session, batch.dataset, macs))
     if new:
         common = {"dataset": batch.dataset, "batch_id": batch.id, "at": at}

@@ -36,6 +36,7 @@ def open_admitted(
     workspace: Workspace | str | Path | None = None,
     *,
     columns: Sequence[str] | None = None,
+    run: str | None = None,
 ) -> Admitted:
     """Open what was admitted to a data set, through the gate.
 
@@ -44,6 +45,7 @@ def open_admitted(
         version: A store version; the newest by default. Name it, and a training run can be repeated.
         workspace: The workspace or its folder; found from the current folder by default.
         columns: The columns wanted, in this order; by default all of the contract's.
+        run: Id of the training run, recorded as a reader of that version: a recall names it.
 
     Raises:
         Blocked: The gate says no.
@@ -51,7 +53,7 @@ def open_admitted(
         UsageError: No workspace, or a column that is not there.
     """
     place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
-    attestation = gate(dataset, version=version, workspace=place)
+    attestation = gate(dataset, version=version, run=run, workspace=place)
     chain = require(place, dataset)
     files = tuple(chain.files(attestation.epoch).values())
     if not files:
@@ -131,13 +133,22 @@ class Admitted:
             return tuple(parquet.schema_arrow.names)
 
     def _verified(self, file: StoreFile) -> bytes:
-        path = self.folder / file.path
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise IntegrityViolated(f"store file {path} cannot be read: {error.strerror}") from error
-        if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
-            raise IntegrityViolated(
-                f"store file {path} is not the one that was attested", hint="stop training; lazaretto verify says more"
-            )
-        return content
+        return verified_bytes(self.folder, file)
+
+
+def verified_bytes(folder: Path, file: StoreFile) -> bytes:
+    """All of a store file, once it is known to be the attested one.
+
+    Raises:
+        IntegrityViolated: It is not, or cannot be read.
+    """
+    path = folder / file.path
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IntegrityViolated(f"store file {path} cannot be read: {error.strerror}") from error
+    if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+        raise IntegrityViolated(
+            f"store file {path} is not the one that was attested", hint="stop training; lazaretto verify says more"
+        )
+    return content

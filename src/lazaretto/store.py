@@ -1,4 +1,4 @@
-"""The training store: one Delta table per data set, appended to once per batch or release, never rewritten.
+"""The training store: one Delta table per data set, appended to once per batch or release, rewritten only by a recall.
 
 The files are written here, hashed while they are written and synced before they are committed; then one Delta commit
 adds them all, with the batch or release id as application transaction. (delta-rs' own writer syncs nothing, hashes
@@ -99,7 +99,7 @@ def ensure_table(folder: Path, contract: Contract) -> int:
             ) from error
     if table.version() == 0:
         table.alter.add_constraint({"only_admitted": CONSTRAINT})
-        _sync_log(folder)
+        sync_log(folder)
     check_columns(folder, table, contract)
     if table.metadata().configuration.get("delta.constraints.only_admitted") != CONSTRAINT:
         raise IntegrityViolated(f"the store {folder} has lost its constraint {CONSTRAINT}")
@@ -152,7 +152,7 @@ def write_files(
         rows = frame.select(*(pl.col(column).cast(kind) for column, kind in schema.items()), RECORD_ID).with_columns(
             pl.lit(batch).alias(BATCH_ID), pl.lit(ADMIT).alias(VERDICT)
         )
-        written.append(_write_file(folder / name, name, rows))
+        written.append(write_file(folder / name, name, rows))
     if written:
         sync_folder(target)
         sync_folder(folder)
@@ -182,11 +182,11 @@ def commit(folder: Path, unit: str, base: int, files: Sequence[StoreFile], modif
     if table.transaction_version(unit) is None:
         if table.version() != base:
             raise IntegrityViolated(f"the store {folder} is at version {table.version()} where {base} was expected")
-        fault = _missing(folder, files)
+        fault = missing(folder, files)
         if fault:
             raise IntegrityViolated(fault)
         table.create_write_transaction(
-            [AddAction(f.path, f.size, {}, modified, data_change=True, stats=_statistics(f)) for f in files],
+            [AddAction(f.path, f.size, {}, modified, data_change=True, stats=statistics(f)) for f in files],
             mode="append",
             schema=table.schema(),
             partition_by=[],
@@ -194,8 +194,8 @@ def commit(folder: Path, unit: str, base: int, files: Sequence[StoreFile], modif
             # A checkpoint is one more file that says what the table is; old log files are what attestations name.
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )
-    _sync_log(folder)
-    _check_commit(folder, base + 1, unit, files)
+    sync_log(folder)
+    check_commit(folder, base + 1, unit, files)
     return base + 1
 
 
@@ -238,7 +238,14 @@ def sweep_log(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_file(path: Path, name: str, rows: pl.DataFrame) -> StoreFile:
+def write_file(path: Path, name: str, rows: pl.DataFrame) -> StoreFile:
+    """Write one file of the store, hashed while it is written, and synced; a file of that name must not be there.
+
+    Args:
+        path: Where.
+        name: Its path within the table.
+        rows: All columns of the store.
+    """
     import pyarrow.parquet as pq
 
     table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -251,12 +258,14 @@ def _write_file(path: Path, name: str, rows: pl.DataFrame) -> StoreFile:
     return StoreFile(name, hashing.hash.hexdigest(), hashing.size, rows.height)
 
 
-def _statistics(file: StoreFile) -> str:
+def statistics(file: StoreFile) -> str:
+    """What a commit says of a file's content."""
     bounds = {VERDICT: ADMIT}
     return json.dumps({"numRecords": file.rows, "minValues": bounds, "maxValues": bounds, "nullCount": {VERDICT: 0}})
 
 
-def _missing(folder: Path, files: Iterable[StoreFile]) -> str:
+def missing(folder: Path, files: Iterable[StoreFile]) -> str:
+    """What is wrong with files that shall be committed; empty when all are there with their size."""
     for file in files:
         path = folder / file.path
         if not path.is_file() or path.stat().st_size != file.size:
@@ -264,21 +273,32 @@ def _missing(folder: Path, files: Iterable[StoreFile]) -> str:
     return ""
 
 
-def _check_commit(folder: Path, version: int, unit: str, files: Iterable[StoreFile]) -> None:
-    """Refuse a commit that says anything but: add these files, for this transaction."""
+def check_commit(
+    folder: Path, version: int, unit: str, files: Iterable[StoreFile], removed: Iterable[StoreFile] = ()
+) -> None:
+    """Refuse a commit that says anything but: add these files and remove those, for this transaction.
+
+    Raises:
+        IntegrityViolated: It does.
+    """
     try:
         actions = [json.loads(line) for line in read_commit(folder, version).splitlines() if line]
-        added = sorted((action["add"]["path"], action["add"]["size"]) for action in actions if "add" in action)
+        added, gone = (
+            sorted((action[kind]["path"], action[kind]["size"]) for action in actions if kind in action)
+            for kind in ("add", "remove")
+        )
         units = [action["txn"]["appId"] for action in actions if "txn" in action]
         kinds = {kind for action in actions for kind in action}
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityViolated(f"commit {version} of the store {folder} is not one of ours") from error
-    expected = sorted((file.path, file.size) for file in files)
-    if (added, units, kinds) != (expected, [unit], {"add", "txn", "commitInfo"}):
+    expected = [sorted((file.path, file.size) for file in some) for some in (files, removed)]
+    known = kinds <= {"add", "remove", "txn", "commitInfo"}
+    if [added, gone] != expected or units != [unit] or not known:
         raise IntegrityViolated(f"commit {version} of the store {folder} is not the one for {unit}")
 
 
-def _sync_log(folder: Path) -> None:
+def sync_log(folder: Path) -> None:
+    """Wait until the newest commits and their names are on the disk."""
     for path in sorted((folder / LOG).glob("*.json"))[-2:]:
         sync_file(path)
     for path in (folder / LOG, folder, folder.parent):

@@ -123,6 +123,26 @@ class DiscardRow(Base):
     at: Mapped[str] = mapped_column(String(40))
 
 
+class RecallRow(Base):
+    """Admitted records that were taken out of the store again. Never changed."""
+
+    __tablename__ = "recalls"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    selection: Mapped[str] = mapped_column(Text)
+    """JSON: what was recalled, as `lazaretto.pipelines.selection.Selection.told`."""
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200))
+    at: Mapped[str] = mapped_column(String(40))
+    records: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+    """Store version without them."""
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    evidence: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the list of what was taken out."""
+
+
 class RunRow(Base):
     """A training run that was let through the gate, and what it read."""
 

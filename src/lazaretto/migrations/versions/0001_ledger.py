@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from lazaretto.migrations.triggers import make_append_only
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -50,7 +52,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(64), nullable=False),
     )
     for table in APPEND_ONLY:
-        _make_append_only(table)
+        make_append_only(table)
 
 
 def downgrade() -> None:
@@ -127,21 +129,3 @@ def _create_decisions() -> None:
         postgresql_where=sa.text(_FINAL),
     )
     op.create_index("decisions_by_unit", "decisions", ["unit"])
-
-
-def _make_append_only(table: str) -> None:
-    if op.get_context().dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
-        return
-    op.execute(
-        f"CREATE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
-    )

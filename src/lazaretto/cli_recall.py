@@ -1,0 +1,164 @@
+"""Recall from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lazaretto import cli_shown
+from lazaretto.cli_workspace import Json, Place
+from lazaretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lazaretto.config import Workspace
+    from lazaretto.pipelines.recalled import Reader, Recall
+    from lazaretto.pipelines.selection import Selection
+
+
+def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
+    source: Annotated[str | None, typer.Option(help="Every record of this source.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", "-b", help="Every record of this batch.")] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="The records listed in this file: an id a line, or a column record_id of Parquet or CSV."),
+    ] = None,
+    after_version: Annotated[
+        int | None, typer.Option("--after-version", min=0, help="Roll back: every record that came after this version.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="The data set; needed but for a batch.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Why; kept for good.")] = None,
+    may_return: Annotated[
+        bool, typer.Option("--may-return", help="Do not refuse the same content when it arrives again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be taken out, and change nothing.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the recalls that were made.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the report here, HTML.")] = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
+    """Take admitted records out of the store again, and list the training runs that read them."""
+    from lazaretto.config import find_workspace
+
+    place = find_workspace(workspace)
+    given = [one for one in (source, batch, records, after_version) if one is not None]
+    if list_:
+        if given or dry_run or reason is not None or out is not None:
+            raise UsageError("--list goes with nothing but --dataset", hint="leave out the other options")
+        _list(place, dataset, json_=json_)
+        return
+    if len(given) != 1:
+        raise UsageError(
+            "name what is to be recalled, in one way", hint="--source, --batch, --records or --after-version"
+        )
+    cli_shown.require_page(out)
+    selection, dataset = _selected(place, dataset, source, batch, records, after_version)
+    if dry_run:
+        _look(place, dataset, selection, json_=json_)
+        return
+    if reason is None:
+        raise UsageError("a recall needs a reason", hint="say why with --reason; it is kept for good")
+    from lazaretto.pipelines.recall import recall as take_out
+    from lazaretto.pipelines.review import word
+
+    with cli_shown.progress(quiet=json_) as (on_step, on_rows):
+        said = word(reason)
+        made = take_out(place, dataset, selection, said, may_return=may_return, on_step=on_step, on_rows=on_rows)
+    page = _page(place, made, out)
+    if json_:
+        cli_shown.print_json({**asdict(made), "report": str(page)})
+        return
+    what = cli_shown.counted(made.records, "record")
+    cli_shown.print_lines(
+        f"{what} of {dataset} recalled ({made.unit}): version {made.version} is without",
+        *_read_by(made.readers),
+        f"report: {page}",
+    )
+
+
+def _selected(
+    place: Workspace,
+    dataset: str | None,
+    source: str | None,
+    batch: str | None,
+    records: Path | None,
+    after: int | None,
+) -> tuple[Selection, str]:
+    from lazaretto.ledger import open_ledger
+    from lazaretto.pipelines.datasets import find_datasets
+    from lazaretto.pipelines.selection import Selection, listed
+    from lazaretto.pipelines.undecided import batch_by_id
+
+    with open_ledger(place) as ledger, ledger.reading() as session:
+        if batch is not None:
+            own = batch_by_id(session, batch).dataset
+            if dataset not in (None, own):
+                raise UsageError(f"batch {batch} is of {own}, not of {dataset}", hint="leave out --dataset")
+            return Selection("batch", batch), own
+        found = find_datasets(place, session)
+        if dataset is None and len(found.names) != 1:
+            raise UsageError("name the data set, --dataset", hint=f"there are: {', '.join(found.names) or 'none yet'}")
+        name = found.require(dataset) if dataset is not None else found.names[0]
+    if records is not None:
+        return listed(records), name
+    return (Selection("source", source) if source is not None else Selection("after", str(after))), name
+
+
+def _look(place: Workspace, dataset: str, selection: Selection, *, json_: bool) -> None:
+    from lazaretto.pipelines.recall import look
+
+    with cli_shown.progress(quiet=json_) as (_, on_rows):
+        found = look(place, dataset, selection, on_rows)
+    if json_:
+        cli_shown.print_json({"dataset": dataset, **asdict(found)})
+        return
+    what = cli_shown.counted(found.records, "record")
+    cli_shown.print_lines(
+        f"{what} of {dataset} {selection.said} would be recalled; nothing was changed",
+        *(f"  {count:,} of {batch}" for batch, count in found.batches.items()),
+        *_read_by(found.readers),
+    )
+
+
+def _list(place: Workspace, dataset: str | None, *, json_: bool) -> None:
+    from lazaretto.dashboards.recalled import described
+    from lazaretto.pipelines.recall import list_recalls
+
+    found = list_recalls(place, dataset)
+    if json_:
+        cli_shown.print_json([asdict(one) for one in found])
+        return
+    if not found:
+        cli_shown.print_lines("nothing was recalled")
+    for one in found:
+        cli_shown.print_lines(
+            f"{one.unit} {one.at} {one.actor}: {described(one.selection)} of {one.dataset},"
+            f" {cli_shown.counted(one.records, 'record')}; version {one.version} is without",
+            f"  because {one.reason}",
+            *_read_by(one.readers),
+        )
+
+
+def _read_by(readers: Sequence[Reader]) -> list[str]:
+    if not readers:
+        return ["  read by no training run that gave its id to the gate"]
+    return ["  read by:", *(f"    {one.run}, version {one.version}, {one.at}" for one in readers)]
+
+
+def _page(place: Workspace, made: Recall, out: Path | None) -> Path:
+    """Where the report is; with ``out`` a copy of it."""
+    from lazaretto.pipelines.recalled import REPORT
+
+    page = place.recall(made.dataset, made.unit) / REPORT
+    if out is None:
+        return page
+    cli_shown.write_new(out, page.read_bytes())
+    return out

@@ -1,0 +1,294 @@
+"""Recalled records leave the store by a new attested version; old ones are closed, runs that read them are named."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from sqlalchemy import select, text
+from typer.testing import CliRunner
+
+import lazaretto
+from lazaretto.cli import app
+from lazaretto.errors import Blocked, IntegrityViolated, UsageError
+from lazaretto.gatekeeper import gate
+from lazaretto.ledger import open_ledger, read_audit
+from lazaretto.pipelines.publish import read_chain
+from lazaretto.pipelines.recall import list_recalls, look, recall
+from lazaretto.pipelines.recalled import LIST, REPORT
+from lazaretto.pipelines.review import word
+from lazaretto.pipelines.selection import Selection, listed
+from lazaretto.pipelines.verify import verify
+from lazaretto.tables import DiscardRow
+from tests.harness import CONTRACT, DATASET, NOW, publish, stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lazaretto.config import Workspace
+
+SAID = word("the supplier was broken into", "ann", NOW)
+
+
+def some(*ids: str) -> Selection:
+    return Selection("records", "0" * 64, frozenset(ids))
+
+
+def ids(workspace: Workspace) -> list[str]:
+    return stored(workspace)["_record_id"].to_list()
+
+
+def test_single_records_leave_the_store_and_the_others_stay_as_they_were(workspace: Workspace) -> None:
+    publish(workspace, rows=20)
+    before = stored(workspace)
+    made = recall(workspace, DATASET, some("r1", "r12", "elsewhere"), SAID)
+    assert (made.records, made.version, made.epoch, made.readers) == (2, 3, 2, ())
+    expected = before.filter(~pl.col("_record_id").is_in(["r1", "r12"]))
+    assert stored(workspace).equals(expected)
+    frames = pl.concat(lazaretto.open_admitted(DATASET, workspace=workspace, columns=["id", "x"]).frames())
+    assert sorted(frames["id"]) == sorted(expected["id"])
+    attestation = gate(DATASET, workspace=workspace)
+    assert (attestation.kind, attestation.unit, attestation.active_rows) == ("recall", made.unit, 14)
+    # Only the files that held one of them were written anew.
+    assert len(attestation.removed) == len(attestation.added) == 2
+    assert verify(workspace).findings == ()
+
+
+def test_another_delta_reader_sees_what_we_see(workspace: Workspace) -> None:
+    publish(workspace, rows=20)
+    recall(workspace, DATASET, some("r1"), SAID)
+    from deltalake import DeltaTable
+
+    table = DeltaTable(workspace.store(DATASET))
+    assert sorted(table.to_pyarrow_table()["_record_id"].to_pylist()) == ids(workspace)
+    assert table.history(1)[0]["operation"] == "DELETE"
+    # An earlier version can still be read by whoever goes past the gate, as evidence.
+    assert "r1" in DeltaTable(workspace.store(DATASET), version=2).to_pyarrow_table()["_record_id"].to_pylist()
+
+
+def test_a_version_with_recalled_records_is_closed_and_one_before_them_is_not(workspace: Workspace) -> None:
+    publish(workspace)
+    publish(workspace, 100)
+    made = recall(workspace, DATASET, some("r101"), SAID)
+    with pytest.raises(Blocked, match=f"version 3 of flights holds records that were recalled .*{made.unit}"):
+        gate(DATASET, version=3, workspace=workspace)
+    with pytest.raises(Blocked, match="recalled"):
+        lazaretto.open_admitted(DATASET, version=3, workspace=workspace)
+    assert gate(DATASET, version=2, workspace=workspace).version == 2
+    assert gate(DATASET, workspace=workspace).version == 4
+
+
+def test_the_runs_that_read_them_are_named_and_no_other(workspace: Workspace) -> None:
+    publish(workspace)
+    gate(DATASET, run="before they came", workspace=workspace)
+    publish(workspace, 100)
+    gate(DATASET, run="read them", workspace=workspace)
+    lazaretto.open_admitted(DATASET, workspace=workspace, run="read them too")
+    made = recall(workspace, DATASET, some("r101"), SAID)
+    gate(DATASET, run="after they went", workspace=workspace)
+    assert {reader.run for reader in made.readers} == {"read them", "read them too"}
+    # A second recall from a file that is a remainder by now finds the runs that read it before the first.
+    again = recall(workspace, DATASET, some("r102"), SAID)
+    assert {reader.run for reader in again.readers} == {"read them", "read them too", "after they went"}
+    assert [one.unit for one in list_recalls(workspace)] == [made.unit, again.unit]
+
+
+def test_a_recalled_batch_is_gone_whole_and_the_gate_says_so(workspace: Workspace) -> None:
+    first, second = publish(workspace), publish(workspace, 100)
+    recall(workspace, DATASET, Selection("batch", first.batch), SAID)
+    assert set(stored(workspace)["_batch_id"]) == {second.batch}
+    with pytest.raises(Blocked, match=f"batch {first.batch} was recalled"):
+        gate(DATASET, batch=first.batch, workspace=workspace)
+    gate(DATASET, batch=second.batch, workspace=workspace)
+    recall(workspace, DATASET, Selection("batch", second.batch), SAID)
+    with pytest.raises(Blocked, match="holds no records: all were recalled"):
+        gate(DATASET, workspace=workspace)
+    # What comes after that is stored as ever.
+    publish(workspace, 200)
+    assert gate(DATASET, workspace=workspace).active_rows == 8
+    assert verify(workspace).findings == ()
+
+
+def test_a_source_is_recalled_by_its_name(workspace: Workspace) -> None:
+    publish(workspace)
+    with pytest.raises(UsageError, match="names no source"):
+        recall(workspace, DATASET, Selection("source", "r1"), SAID)
+    workspace.contract(DATASET).write_text(CONTRACT.replace("id: id\n", "source: id\n", 1))
+    made = recall(workspace, DATASET, Selection("source", "r1"), SAID)
+    assert made.records == 1
+    assert "r1" not in ids(workspace)
+
+
+def test_rolling_back_takes_out_what_came_after_a_version_and_nothing_before(workspace: Workspace) -> None:
+    publish(workspace)
+    before = ids(workspace)
+    publish(workspace, 100)
+    recall(workspace, DATASET, some("r1"), SAID)
+    publish(workspace, 200)
+    made = recall(workspace, DATASET, Selection("after", "2"), SAID)
+    assert made.records == 16
+    assert ids(workspace) == [name for name in before if name != "r1"]
+    with pytest.raises(UsageError, match="version 17 of flights was never published"):
+        recall(workspace, DATASET, Selection("after", "17"), SAID)
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+def test_what_was_recalled_is_refused_when_it_comes_again_unless_that_is_allowed(
+    may_return: bool, workspace: Workspace
+) -> None:
+    batch = publish(workspace).batch
+    made = recall(workspace, DATASET, some("r1", "r2"), SAID, may_return=may_return)
+    with open_ledger(workspace) as ledger, ledger.reading() as session:
+        kept = session.scalars(select(DiscardRow)).all()
+        assert [(row.batch_id, row.at) for row in kept] == [] if may_return else [(batch, SAID.at)] * 2
+        entries = [entry for entry, _ in read_audit(session)]
+    list_ = pl.read_parquet(workspace.recall(DATASET, made.unit) / LIST)
+    assert sorted(list_["record_id"]) == ["r1", "r2"]
+    assert may_return or sorted(list_["keyed"]) == sorted(row.mac for row in kept)
+    # The audit log names digests, never what was recalled by.
+    told = json.dumps([entry.detail for entry in entries])
+    assert SAID.reason not in told
+    assert made.unit in {entry.subject for entry in entries}
+    assert verify(workspace).findings == ()
+
+
+def test_nothing_that_is_meant_is_an_error_and_changes_nothing(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="nothing of flights was ever admitted"):
+        recall(workspace, DATASET, some("r1"), SAID)
+    publish(workspace)
+    # r5 waits in quarantine.
+    with pytest.raises(UsageError, match="no admitted record of flights is among the 1 listed"):
+        recall(workspace, DATASET, some("r5"), SAID)
+    assert len(read_chain(workspace, DATASET).attestations) == 1
+    assert list_recalls(workspace) == []
+    assert verify(workspace).findings == ()
+
+
+def test_looking_changes_nothing(workspace: Workspace) -> None:
+    batch = publish(workspace).batch
+    gate(DATASET, run="a run", workspace=workspace)
+    found = look(workspace, DATASET, some("r1", "r2"))
+    assert (found.records, found.batches, [one.run for one in found.readers]) == (2, {batch: 2}, ["a run"])
+    assert len(read_chain(workspace, DATASET).attestations) == 1
+
+
+def test_a_store_that_was_altered_is_not_rewritten(workspace: Workspace) -> None:
+    publish(workspace)
+    path = next(workspace.store(DATASET).glob("b-*/*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityViolated, match="is not the one that was attested"):
+        recall(workspace, DATASET, some("r1"), SAID)
+    assert len(read_chain(workspace, DATASET).attestations) == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE recalls SET reason = 'nothing was wrong'", "account of the recall k-"),
+        ("UPDATE recalls SET records = 1", "account of the recall k-"),
+        ("DELETE FROM recalls", "is in the audit log but gone from the ledger"),
+    ],
+)
+def test_every_change_of_what_the_ledger_says_of_a_recall_is_refused_and_found(
+    statement: str, said: str, workspace: Workspace
+) -> None:
+    publish(workspace)
+    recall(workspace, DATASET, some("r1", "r2"), SAID)
+    with open_ledger(workspace) as ledger:
+        with pytest.raises(Exception, match="append-only"), ledger.writing() as session:
+            session.execute(text(statement))
+        with ledger.writing() as session:
+            for verb in ("update", "delete"):
+                session.execute(text(f"DROP TRIGGER recalls_no_{verb}"))
+            session.execute(text(statement))
+    assert said in "\n".join(verify(workspace).findings)
+
+
+@pytest.mark.parametrize("which", ["list", "evidence", "stray"])
+def test_what_is_kept_of_a_recall_is_verified(which: str, workspace: Workspace) -> None:
+    publish(workspace)
+    made = recall(workspace, DATASET, some("r1"), SAID)
+    folder = workspace.recall(DATASET, made.unit)
+    if which == "list":
+        (folder / LIST).write_bytes((folder / LIST).read_bytes() + b"x")
+        expected = "is not what was written when the records were recalled"
+    elif which == "evidence":
+        old = read_chain(workspace, DATASET).attestations[-1].removed[0]
+        path = workspace.store(DATASET) / old
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        expected = "kept of a recall, is not the one attested"
+    else:
+        folder.with_name("k-0").mkdir()
+        expected = "is kept of a recall that the ledger does not know"
+    assert expected in "\n".join(verify(workspace).findings)
+
+
+def test_ids_are_listed_in_three_kinds_of_files(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"record_id": ["7", "a b", None], "other": [1, 2, 3]})
+    frame.write_parquet(tmp_path / "ids.parquet")
+    frame.write_csv(tmp_path / "ids.csv")
+    (tmp_path / "ids.txt").write_text("7\r\na b\n\n")
+    found = [listed(tmp_path / f"ids.{end}") for end in ("parquet", "csv", "txt")]
+    assert found[0] == found[1] == found[2]
+    assert found[0].ids == {"7", "a b"}
+    (tmp_path / "none.txt").write_text("\n")
+    with pytest.raises(UsageError, match="lists no record ids"):
+        listed(tmp_path / "none.txt")
+    frame.rename({"record_id": "name"}).write_parquet(tmp_path / "wrong.parquet")
+    with pytest.raises(UsageError, match="holds no list of record ids"):
+        listed(tmp_path / "wrong.parquet")
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        listed(tmp_path / "absent.txt")
+
+
+def ran(workspace: Workspace, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["recall", *arguments, "--workspace", str(workspace.root)])
+    return done.exit_code, done.output if done.exception is None or done.exit_code == 0 else str(done.exception)
+
+
+def test_the_command_recalls_and_writes_a_report_to_hand_on(workspace: Workspace, tmp_path: Path) -> None:
+    publish(workspace)
+    gate(DATASET, run="run <7>", workspace=workspace)
+    (tmp_path / "ids.txt").write_text("r1\nr2\n")
+    which = ("--records", str(tmp_path / "ids.txt"))
+    code, said = ran(workspace, *which, "--dry-run")
+    assert code == 0
+    assert "2 records of flights among the 2 listed would be recalled; nothing was changed" in said
+    code, said = ran(workspace, *which, "--reason", "bad <b>", "--out", str(tmp_path / "handed.html"))
+    assert code == 0
+    assert "2 records of flights recalled" in said
+    assert "run <7>, version 2" in said
+    page = (tmp_path / "handed.html").read_text()
+    assert "run &lt;7&gt;" in page
+    assert "bad &lt;b&gt;" in page
+    made = list_recalls(workspace)[0]
+    assert (workspace.recall(DATASET, made.unit) / REPORT).read_text() == page
+    code, said = ran(workspace, "--list")
+    assert "because bad <b>" in said
+    code, said = ran(workspace, "--list", "--json")
+    assert json.loads(said)[0]["records"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name what is to be recalled"),
+        (["--source", "a", "--batch", "b"], "name what is to be recalled"),
+        (["--after-version", "1"], "a recall needs a reason"),
+        (["--batch", "b-1", "--reason", "x"], "no batch b-1"),
+        (["--records", "absent.txt", "--reason", "x"], "absent.txt cannot be read"),
+        (["--source", "a", "--dataset", "boats", "--reason", "x"], "no data set 'boats'"),
+        (["--list", "--source", "a"], "--list goes with nothing but --dataset"),
+        (["--source", "a", "--reason", " "], "a decision needs a reason"),
+    ],
+)
+def test_a_wrong_line_is_one_sentence(arguments: list[str], said: str, workspace: Workspace) -> None:
+    publish(workspace)
+    code, output = ran(workspace, *arguments)
+    assert code != 0
+    assert said in output
+    assert len(read_chain(workspace, DATASET).attestations) == 1
