@@ -122,9 +122,13 @@ def test_the_report_compares_with_what_the_attack_is_like(tmp_path: Path) -> Non
         Run("shuttle", "clean", "clean", "clean", "Lazaretto", 0, 0, held=0.004),
     ]
     text = write_report(runs, known, tmp_path, "a machine")
-    assert "| flights | three | 9 | 0.40 / 0.40 (1) | - | 0.60 |" in text
+    assert "| flights | three | 9 | 0.40 / 0.40 (1) | - | - | 0.60 |" in text
     # A data set that is new is compared with the mean over those of development.
-    assert "| shuttle | t | 9 | 0.90 / 0.90 (1) | 1.00 / 1.00 (1) | 0.80 |" in text
+    assert "| shuttle | t | 9 | 0.90 / 0.90 (1) | - | 1.00 / 1.00 (1) | 0.80 |" in text
+    assert "After a mending" not in text.replace("*After a mending*", "")
+    first = [Run("shuttle", "trigger_inside", "t", "backdoor", "Lazaretto", 0, 9, recall_at_rate=0.1, held=0.2)]
+    mended = write_report(runs, known, None, "a machine", first)
+    assert "| shuttle | t | 0.10 / 0.10 (1) | 20.00% | 0.90 / 0.90 (1) | - |" in mended
     assert "| other data | 1 | 0.900 | 0.800 |" in text
     assert "0.40% / 0.40% (1)" in text
     assert (tmp_path / "held_out.md").read_text() == text
