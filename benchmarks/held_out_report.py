@@ -55,8 +55,8 @@ def write_report(
             " *After a mending* tells. Recall at 1 % false quarantines, no"
             " trusted set unless the name of the method says so: mean / worst over the seeds that were run, their"
             " number in brackets. *Quarantined*: what Lazaretto itself decided to hold of the poison; where clean"
-            " records are odder than it, more is held than the recall tells. *Best alone*: the best single detector, with"
-            " hindsight. *Developed on*: Lazaretto's mean in [the benchmark](benchmark.md) for the attack that"
+            " records are odder than it, more is held than the recall tells. *Best alone*: the best single detector,"
+            " with hindsight. *Developed on*: Lazaretto's mean in [the benchmark](benchmark.md) for the attack that"
             " this one is or is like, on the same data set, or over those of development where the data set is new."
         ),
         *_summary(runs, developed),

@@ -11,6 +11,7 @@ import io
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.review import Word
     from lazaretto.pipelines.selection import Selection
 
+_NAMED = 20
+"""Sources that are named where another was meant."""
 STEPS = ("find", "files", "prepare")
 """Steps before `publish.carry_out`."""
 
@@ -100,6 +103,16 @@ class _Recalling:
         which = frame.select(pl.lit(value=False) if meant is None else meant).to_series()
         which = which if len(which) == frame.height else pl.select(pl.repeat(which[0], frame.height)).to_series()
         return frame.filter(~which), frame.filter(which)
+
+    def instead(self) -> str:
+        """What to do where nothing is meant: a source may be spelt otherwise."""
+        if self.selection.kind == "source" and self.contract.source is not None:
+            files = self.chain.files(len(self.chain.attestations)).values()
+            values = (self.read(file, [self.contract.source])[self.contract.source].cast(pl.String) for file in files)
+            known = sorted({name for column in values for name in column.unique().drop_nulls()})
+            near = get_close_matches(self.selection.value, known, n=1, cutoff=0.5)
+            return f"did you mean {near[0]!r}?" if near else f"sources that are there: {', '.join(known[:_NAMED])}"
+        return "what waits in quarantine is not recalled but discarded: lazaretto review discard"
 
     def taken(self, touched: list[_Touched]) -> pl.DataFrame:
         """The list of what is taken out, of all files."""
@@ -227,10 +240,7 @@ def _plan(work: _Recalling, wanted: dict[str, str], said: Word, on_step: OnStep,
     on_step("find")
     touched = [one for one, _ in work.touched(on_rows)]
     if not touched:
-        raise UsageError(
-            f"no admitted record of {chain.dataset} is {work.selection.said}",
-            hint="what waits in quarantine is not recalled but discarded: lazaretto review discard",
-        )
+        raise UsageError(f"no admitted record of {chain.dataset} is {work.selection.said}", hint=work.instead())
     content = json.dumps([chain.dataset, head.epoch, wanted], sort_keys=True)
     unit = "k-" + hashlib.sha256(content.encode()).hexdigest()[:20]
     on_step("files")

@@ -119,6 +119,12 @@ def test_a_source_is_recalled_by_its_name(workspace: Workspace) -> None:
     made = recall(workspace, DATASET, Selection("source", "r1"), SAID)
     assert made.records == 1
     assert "r1" not in ids(workspace)
+    with pytest.raises(UsageError, match="is of source 'r22'") as refused:
+        recall(workspace, DATASET, Selection("source", "r22"), SAID)
+    assert refused.value.hint == "did you mean 'r2'?"
+    with pytest.raises(UsageError, match="of source 'sky'") as refused:
+        recall(workspace, DATASET, Selection("source", "sky"), SAID)
+    assert refused.value.hint.startswith("sources that are there: r0, r2, ")
 
 
 def test_rolling_back_takes_out_what_came_after_a_version_and_nothing_before(workspace: Workspace) -> None:
