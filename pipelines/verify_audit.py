@@ -43,6 +43,8 @@ class Log:
     """Those that can be believed: each fits its hash and says what its kind has to say."""
     size: int
     """How many entries there are."""
+    signed: int
+    """Entry up to which the newest checkpoint goes that is signed; 0 where there is none."""
     findings: tuple[str, ...]
 
 
@@ -56,9 +58,9 @@ def read_log(workspace: Workspace, session: Session) -> Log:
     findings: list[str] = []
     checkpoints = _checkpoints(workspace, findings)
     stored = list(read_audit(session))
+    signed = max((checkpoint.size for _, checkpoint in checkpoints), default=0)
     try:
         size = verify_chain(stored, checkpoints)
-        signed = max((checkpoint.size for _, checkpoint in checkpoints), default=0)
         if size > signed and not findings:
             findings.append(
                 f"{size - signed} audit entries are newer than the signed checkpoint: "
@@ -75,7 +77,7 @@ def read_log(workspace: Workspace, session: Session) -> Log:
         else:
             what = f"audit entry {entry.seq} ({entry.action} {entry.subject})"
             findings.append(f"{what} does not say what such an entry says")
-    return Log(tuple(entries), len(stored), tuple(findings))
+    return Log(tuple(entries), len(stored), signed, tuple(findings))
 
 
 def _checkpoints(workspace: Workspace, findings: list[str]) -> list[tuple[str, Checkpoint]]:

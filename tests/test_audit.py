@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from lazaretto.audit import NOTHING, Checkpoint, Entry, open_note, read_checkpoint, sign_note, verify_chain
+from lazaretto.cli import app
 from lazaretto.config import load_workspace
 from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
+from lazaretto.gatekeeper import gate
 from lazaretto.ledger import append_audit, checkpoint, open_ledger, read_audit
+from lazaretto.pipelines.audit_trail import Wanted, read_trail
 from lazaretto.pipelines.cases import list_cases
 from lazaretto.pipelines.review import assign, discard, release_batch, word
-from tests.harness import HELD, NOW, no_fault, publish
+from tests.harness import DATASET, HELD, NOW, no_fault, publish
 
 if TYPE_CHECKING:
     from lazaretto.config import Workspace
@@ -170,3 +176,50 @@ def test_an_entry_that_has_no_canonical_json_breaks_the_chain() -> None:
     for detail in ({"n": float("nan")}, {"n": b"x"}):
         with pytest.raises(IntegrityViolated, match=r"entry 2 .* was altered"):
             verify_chain([made[0], (replace(made[1][0], detail=detail), made[1][1])])
+
+
+def test_the_trail_gives_what_is_asked_for_the_newest_last(workspace: Workspace) -> None:
+    first = publish(workspace).batch
+    gate(DATASET, run="a run", workspace=workspace, now=NOW)
+    second = publish(workspace, 100).batch
+    whole = read_trail(workspace, Wanted(), 10)
+    assert [entry.subject for entry in whole.entries] == [first, "a run", second]
+    assert (whole.matching, whole.size, whole.signed, whole.findings) == (3, 3, 3, ())
+    assert [e.subject for e in read_trail(workspace, Wanted(action="batch"), 10).entries] == [first, second]
+    assert [e.subject for e in read_trail(workspace, Wanted(action="run.passed"), 10).entries] == ["a run"]
+    newest = read_trail(workspace, Wanted(action="batch"), 1)
+    assert ([entry.subject for entry in newest.entries], newest.matching) == ([second], 2)
+    assert read_trail(workspace, Wanted(subject=first), 10).matching == 1
+    assert read_trail(workspace, Wanted(actor="nobody"), 10).matching == 0
+    assert read_trail(workspace, Wanted(dataset="boats"), 10).matching == 0
+    later = NOW + timedelta(hours=5)
+    assert read_trail(workspace, Wanted(since="6h"), 10, later).matching == 3
+    assert read_trail(workspace, Wanted(since="4h"), 10, later).matching == 0
+    assert read_trail(workspace, Wanted(since=NOW.isoformat()), 10).matching == 3
+    assert read_trail(workspace, Wanted(since="2026-03-02"), 10).matching == 0
+    for since in ("soon", "9" * 30 + "d"):
+        with pytest.raises(UsageError, match="neither a time nor a span"):
+            read_trail(workspace, Wanted(since=since), 10)
+
+
+def test_an_altered_log_is_shown_with_what_is_wrong_and_ends_in_an_error(workspace: Workspace) -> None:
+    publish(workspace)
+    publish(workspace, 100)
+    with open_ledger(workspace) as ledger, ledger.writing() as session:
+        session.execute(text("DROP TRIGGER audit_no_update"))
+        session.execute(text("UPDATE audit SET actor = 'nobody' WHERE seq = 1"))
+    trail = read_trail(workspace, Wanted(), 10)
+    assert [entry.seq for entry in trail.entries] == [2]
+    with pytest.raises(IntegrityViolated, match=r"audit entry 1 .* was altered"):
+        trail.require()
+    done = CliRunner().invoke(app, ["audit", "--workspace", str(workspace.root), "--json"])
+    assert done.exit_code == 5
+    assert json.loads(done.output)["findings"] == list(trail.findings)
+
+
+def test_the_command_says_one_line_an_entry(workspace: Workspace) -> None:
+    batch = publish(workspace).batch
+    done = CliRunner().invoke(app, ["audit", "--workspace", str(workspace.root)])
+    assert done.exit_code == 0
+    assert f"batch.admitted {DATASET} {batch} (" in done.output
+    assert "1 of the 1 entries that match, 1 in the log; the newest checkpoint is of entry 1" in done.output

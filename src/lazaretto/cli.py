@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_drill, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import cli_audit, cli_drill, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -99,7 +99,8 @@ for command in (
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
-    cli_review.verify,
+    cli_audit.verify,
+    cli_audit.audit,
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")

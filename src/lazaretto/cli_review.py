@@ -1,4 +1,4 @@
-"""The analyst's work from a terminal, and the auditor's."""
+"""The analyst's work from a terminal."""
 
 from __future__ import annotations
 
@@ -220,33 +220,6 @@ def assign(
         cli_shown.print_json({"assigned": list(done), "to": to})
     else:
         cli_shown.print_lines(f"{cli_shown.counted(len(done), 'case')} assigned to {to}")
-
-
-def verify(
-    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
-    workspace: Place = None,
-    json_: Json = False,
-) -> None:
-    """Re-hash store, quarantine, audit log and signatures."""
-    from lazaretto.config import find_workspace
-    from lazaretto.pipelines.verify import verify as check
-
-    with cli_shown.progress(quiet=json_) as (on_step, on_rows):
-        found = check(find_workspace(workspace), dataset, on_step=on_step, on_rows=on_rows)
-    if json_:
-        cli_shown.print_json(asdict(found))
-        if found.findings:
-            raise typer.Exit(5)
-        return
-    cli_shown.print_lines(
-        f"{found.files:,} store files with {found.records:,} records, {found.quarantined:,} quarantined batches and "
-        f"{found.audit_entries:,} audit entries checked",
-        *(f"note: {note}" for note in found.notes),
-        *(f"found: {finding}" for finding in found.findings[1:]),
-    )
-    # The first of them is the error that this ends with.
-    found.require()
-    cli_shown.print_lines("everything is as it was signed")
 
 
 def _chosen(
