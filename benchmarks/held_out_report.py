@@ -60,6 +60,7 @@ def write_report(
             " this one is or is like, on the same data set, or over those of development where the data set is new."
         ),
         *_summary(runs, developed),
+        *_peers(runs),
         _recall_table(runs, developed),
         "## Clean batches: share that is held or flagged",
         clean_table(runs),
@@ -109,6 +110,23 @@ def _summary(runs: Sequence[Run], developed: Mapping[str, Mapping[str, Sequence[
             rows.append((name, str(len(pairs)), f"{here:.3f}", f"{there:.3f}"))
     head = ("what is new", "rows that compare", "mean recall of Lazaretto", "developed on")
     return [table(head, rows)] if rows else []
+
+
+def _peers(runs: Sequence[Run]) -> list[str]:
+    """Each other method's mean over the batches it judged, beside ours on the same batches."""
+    caught = {(run.data, run.attack, run.seed, run.method): run.recall_at_rate for run in runs}
+    rows = []
+    for method in methods_of(runs):
+        pairs = [
+            (theirs, mine)
+            for (data, attack, seed, name), theirs in caught.items()
+            if name == method and theirs is not None
+            if method != OURS and (mine := caught.get((data, attack, seed, OURS))) is not None
+        ]
+        if pairs:
+            theirs, mine = np.mean(pairs, axis=0)
+            rows.append((method, str(len(pairs)), f"{theirs:.3f}", f"{mine:.3f}"))
+    return [table(("method", "batches", "mean recall", "Lazaretto on the same"), rows)] if rows else []
 
 
 def _mended(runs: Sequence[Run], first: Sequence[Run]) -> list[str]:

@@ -121,10 +121,12 @@ def test_the_report_compares_with_what_the_attack_is_like(tmp_path: Path) -> Non
         Run("shuttle", "trigger_inside", "t", "backdoor", "Lazaretto", 0, 9, recall_at_rate=0.9, detectors={"a": 1.0}),
         Run("shuttle", "clean", "clean", "clean", "Lazaretto", 0, 0, held=0.004),
     ]
+    runs.append(Run("shuttle", "trigger_inside", "t", "backdoor", "PyOD KNN", 0, 9, recall_at_rate=0.2))
     text = write_report(runs, known, tmp_path, "a machine")
-    assert "| flights | three | 9 | 0.40 / 0.40 (1) | - | - | 0.60 |" in text
+    assert "| PyOD KNN | 1 | 0.200 | 0.900 |" in text
+    assert "| flights | three | 9 | 0.40 / 0.40 (1) | - | - | - | 0.60 |" in text
     # A data set that is new is compared with the mean over those of development.
-    assert "| shuttle | t | 9 | 0.90 / 0.90 (1) | - | 1.00 / 1.00 (1) | 0.80 |" in text
+    assert "| shuttle | t | 9 | 0.90 / 0.90 (1) | 0.20 / 0.20 (1) | - | 1.00 / 1.00 (1) | 0.80 |" in text
     assert "After a mending" not in text.replace("*After a mending*", "")
     first = [Run("shuttle", "trigger_inside", "t", "backdoor", "Lazaretto", 0, 9, recall_at_rate=0.1, held=0.2)]
     mended = write_report(runs, known, None, "a machine", first)
