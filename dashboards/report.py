@@ -11,6 +11,7 @@ from lazaretto.dashboards.charts import BINS, evidence_length, histogram, share_
 from lazaretto.dashboards.judged import JudgedFolder
 from lazaretto.dashboards.page import write_page
 from lazaretto.dashboards.tables import MOST_ROWS, Names, Table, breakdown, checked, clusters, provenance, ran
+from lazaretto.fairness import Inequality
 from lazaretto.named_sources import named_sources, sentence
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def _page(folder: JudgedFolder) -> dict[str, Any]:
         "headline": headline(summary, suspects, rate * judged, folder.stranger(rate / max(judged, 1))),
         "whence": _whence(tables, suspects),
         "accused": _accused(folder, names),
+        "unequal": _unequal(folder, names),
         "judged": judged,
         "suspects": suspects,
         "expected": rate * judged,
@@ -131,6 +133,12 @@ def _accused(folder: JudgedFolder, names: Names) -> list[tuple[str, str]]:
     source = None if folder.contract is None else folder.contract.source
     found = named_sources(folder.summary.get("per_source") or [])
     return [(f"{source or 'source'} = {names.show(source, row['name'])}", sentence(row)) for _, row in found]
+
+
+def _unequal(folder: JudgedFolder, names: Names) -> list[str]:
+    """The groups whose records wait more often than others', a sentence each."""
+    rows = folder.summary.get("unequal") or []
+    return [Inequality.of_row(row).sentence("wait", names.show(row["column"], row["value"])) for row in rows]
 
 
 def _whence(tables: list[Table], suspects: int) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from lazaretto.fairness import unequal
 from lazaretto.pipelines.sources import judged_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -114,6 +116,8 @@ def summarise(outcome: Outcome, options: Options, tally: Tally, found: dict[str,
         "source_withheld": bool(contract.source) and contract.all_columns[str(contract.source)].pii,
         "per_class": tally.table("class", rate),
         "groups": groups,
+        "groups_withheld": [name for name in contract.groups if contract.all_columns[name].pii],
+        "unequal": _unequal(groups),
         "clusters": [cluster.brief() for cluster in outcome.clusters],
         "validation": {
             "evaluated": outcome.checked.evaluated,
@@ -130,6 +134,15 @@ def summarise(outcome: Outcome, options: Options, tally: Tally, found: dict[str,
         "files": len(parsed.batch.files),
         "ignored_columns": list(parsed.ignored_columns),
     }
+
+
+def _unequal(groups: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The groups that are suspected more often than others."""
+    counts = {
+        column: {row["name"]: (row["suspects"], row["arrived"] - row["rejected"]) for row in rows}
+        for column, rows in groups.items()
+    }
+    return [asdict(found) for found in unequal(counts)]
 
 
 def _null(outcome: Outcome) -> dict[str, Any]:

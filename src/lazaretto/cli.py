@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_audit, cli_drill, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import cli_audit, cli_drill, cli_fairness, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -96,6 +96,7 @@ for command in (
     cli_ingest.serve,
     cli_drill.drill,
     cli_recall.recall,
+    cli_fairness.fairness,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import refusal
 from lazaretto.errors import UsageError
+from lazaretto.fairness import Inequality
 from lazaretto.named_sources import named_sources, sentence
 
 if TYPE_CHECKING:
@@ -145,7 +146,11 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
             shown.print(f"  [yellow]trusted set:[/] {_escaped(null['doubt'])}")
     elif null["kind"] == "estimated":
         shown.print(f"  false-quarantine rate {rate:g}, [yellow]estimated[/]: no trusted set was given")
+    hidden = summary.get("groups_withheld") or []
     _show_sources(summary["per_source"], withheld=bool(summary.get("source_withheld")))
+    for row in (summary.get("unequal") or [])[:_CLUSTERS]:
+        said = Inequality.of_row(row).sentence("wait", None if row["column"] not in hidden else "(withheld)")
+        shown.print(f"  [yellow]groups:[/] {_escaped(said)}")
     for cluster in (summary.get("clusters") or [])[:_CLUSTERS]:
         shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
     if summary["ignored_columns"]:
