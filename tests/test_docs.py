@@ -146,3 +146,16 @@ def test_no_table_of_the_documents_is_broken_by_an_empty_line() -> None:
     for page in [*DOCS.glob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("*/README.md")]:
         for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
             assert re.search(r"^\|[-:| ]+\|$", table, flags=re.MULTILINE), f"{page.name}: {table[:80]}"
+
+
+def test_the_threat_model_names_tests_that_are_there() -> None:
+    text = (DOCS / "threat-model.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 40
+    for path, name in named:
+        source = (DOCS.parent / path).read_text()
+        assert not name or f"def {name}(" in source, f"{path} has no {name}"
+    rows = [
+        line for line in text.split("## Ways in", 1)[1].split("## What is not", 1)[0].splitlines() if line[:2] == "| "
+    ]
+    assert all("`tests/" in row for row in rows[1:])
