@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.errors import LazarettoError
 from lazaretto.pipelines.drift import drift
+from lazaretto.pipelines.heartbeat import note_night
 from lazaretto.pipelines.ingest import IngestResult, ingest
 from lazaretto.pipelines.landing import waiting
 from lazaretto.pipelines.trend import trend
@@ -66,6 +67,9 @@ def nightly(
 
     Returns:
         One outcome per data set, by name.
+
+    Raises:
+        Unavailable: That the night came to its end cannot be written down; what it did is done.
     """
     contracts = {path.stem for path in (workspace.root / "contracts").glob("*.yaml")}
     arrived = set(waiting(workspace))
@@ -75,7 +79,10 @@ def nightly(
 
     names = sorted(contracts | arrived)
     outcomes = [_night(workspace, n, take or plainly) if n in arrived else _quiet(workspace, n) for n in names]
-    return [_drilled(workspace, one, on_step) for one in outcomes] if drilled else outcomes
+    if drilled:
+        outcomes = [_drilled(workspace, one, on_step) for one in outcomes]
+    note_night(workspace, {outcome.dataset: outcome.state for outcome in outcomes})
+    return outcomes
 
 
 def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome:

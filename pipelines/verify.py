@@ -21,6 +21,7 @@ from lazaretto.pipelines.recalled import read_list
 from lazaretto.pipelines.record import case_id, filed, read_cases
 from lazaretto.pipelines.verify_audit import read_log
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
+from lazaretto.quarantine import MANIFEST
 from lazaretto.records import ROW, OnRows, OnStep, no_rows, no_step
 from lazaretto.seen import check_seen
 from lazaretto.table import LOG
@@ -68,13 +69,20 @@ class Verification:
 
 
 def verify(
-    workspace: Workspace, dataset: str | None = None, *, on_step: OnStep = no_step, on_rows: OnRows = no_rows
+    workspace: Workspace,
+    dataset: str | None = None,
+    *,
+    public: bool = False,
+    on_step: OnStep = no_step,
+    on_rows: OnRows = no_rows,
 ) -> Verification:
     """Check a workspace, or one data set of it, against its signatures; changes nothing but its own lock files.
 
     Args:
         workspace: Where everything lies.
         dataset: Only this data set, and the audit log.
+        public: Use public keys alone, as an auditor does: quarantined batches are known by their sealed manifest, and
+            nothing is decrypted.
         on_step: Called with the name of each thing before it is checked.
         on_rows: Called with the number of records just hashed.
 
@@ -83,7 +91,7 @@ def verify(
         IntegrityViolated: The ledger is damaged, so that nothing can be held against it.
     """
     _check_writable(workspace)
-    check = _Check(workspace, on_step, on_rows)
+    check = _Check(workspace, on_step, on_rows, public=public)
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(workspace))
         with ledger.reading() as session:
@@ -100,6 +108,8 @@ def verify(
         books = {name: read_books(session, name) for name in names}
         for name in names:
             check.dataset(name, books[name], [entry for entry in log.entries if entry.dataset == name])
+    if public:
+        check.notes.append("nothing was decrypted: of what waits in quarantine the sealed manifests were checked alone")
     return Verification(
         findings=tuple(dict.fromkeys(check.findings)),
         notes=tuple(check.notes),
@@ -122,8 +132,9 @@ def _check_writable(workspace: Workspace) -> None:
 class _Check:
     """One verification under way."""
 
-    def __init__(self, workspace: Workspace, on_step: OnStep, on_rows: OnRows) -> None:
+    def __init__(self, workspace: Workspace, on_step: OnStep, on_rows: OnRows, *, public: bool) -> None:
         self.workspace = workspace
+        self.public = public
         self.on_step = on_step
         self.on_rows = on_rows
         self.findings: list[str] = []
@@ -228,6 +239,11 @@ class _Check:
             judged = {case_id(row.id, case[ROW]): filed(case) for case in found.iter_rows(named=True)}
             for case in sorted(case for case, digest in cases.items() if judged.get(case) != digest):
                 yield f"case {case} is not what was judged: its record or its evidence was changed in the ledger"
+        if self.public:
+            manifest = self.workspace.quarantine(name, row.id) / MANIFEST
+            if _sha256(manifest) != digests.get("quarantine"):
+                yield f"{manifest} is not the one that was sealed for {row.id}"
+            return
         try:
             quarantined = open_quarantine(self.workspace, name, row.id)
         except IntegrityViolated as fault:

@@ -226,3 +226,30 @@ def test_a_data_set_that_is_not_there_is_not_found_sound(full: Workspace, tmp_pa
     workspace.contract(DATASET).unlink()
     with pytest.raises(UsageError, match="there is no data set"):
         verify(workspace, DATASET)
+
+
+def test_an_auditor_verifies_with_public_keys_alone(full: Workspace) -> None:
+    for path in full.keys.glob("*.key"):
+        path.unlink()
+    result = verify(full, public=True)
+    assert result.findings == ()
+    assert result.records == 25
+    assert result.quarantined == 0
+    assert result.notes[-1].startswith("nothing was decrypted")
+    with pytest.raises(UsageError, match=r"master.key cannot be read"):
+        verify(full)
+    manifest = next((full.state / "quarantine" / DATASET).glob("*/manifest"))
+    manifest.write_bytes(manifest.read_bytes()[:-1] + b"x")
+    [finding] = verify(full, public=True).findings
+    assert finding.startswith(f"{manifest} is not the one that was sealed")
+
+
+@pytest.mark.parametrize("tamper", SEEN_BY_THE_GATE, ids=lambda tamper: tamper.__name__)
+def test_an_auditor_finds_every_tampering_with_the_store(
+    tamper: Callable[[Workspace], None], two_batches: Path, tmp_path: Path
+) -> None:
+    workspace = copy_workspace(two_batches, tmp_path)
+    for path in workspace.keys.glob("*.key"):
+        path.unlink()
+    tamper(workspace)
+    assert verify(workspace, public=True).findings

@@ -60,6 +60,9 @@ def _said(detail: Mapping[str, object]) -> str:
 
 def verify(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With public keys alone, as an auditor: nothing is decrypted.")
+    ] = False,
     workspace: Place = None,
     json_: Json = False,
 ) -> None:
@@ -68,7 +71,7 @@ def verify(
     from lazaretto.pipelines.verify import verify as check
 
     with cli_shown.progress(quiet=json_) as (on_step, on_rows):
-        found = check(find_workspace(workspace), dataset, on_step=on_step, on_rows=on_rows)
+        found = check(find_workspace(workspace), dataset, public=public, on_step=on_step, on_rows=on_rows)
     if json_:
         cli_shown.print_json(asdict(found))
         if found.findings:

@@ -63,12 +63,24 @@ def gate(
     )
 
 
-def status(workspace: Place = None, json_: Json = False) -> None:
+def status(
+    nightly_within: Annotated[
+        str | None, typer.Option("--nightly-within", help="Exit with 3 if no nightly run ended within this span: 26h.")
+    ] = None,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
     """What waits, what is held, since when."""
     from lazaretto.config import find_workspace
+    from lazaretto.pipelines.heartbeat import last_night, require_night
     from lazaretto.pipelines.status import status as look
+    from lazaretto.timespan import timespan
 
-    found = look(find_workspace(workspace))
+    place = find_workspace(workspace)
+    within = None if nightly_within is None else timespan(nightly_within)
+    if within is not None:
+        require_night(place, within)
+    found = look(place)
     if json_:
         cli_shown.print_json([asdict(one) for one in found])
         return
@@ -85,6 +97,9 @@ def status(workspace: Place = None, json_: Json = False) -> None:
             ),
             *(["  files wait in the landing folder: lazaretto ingest"] if one.landing else []),
         )
+    night = last_night(place)
+    if night is not None:
+        cli_shown.print_lines(night.sentence)
 
 
 def report(
