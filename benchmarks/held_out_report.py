@@ -62,8 +62,7 @@ def write_report(
         *_summary(runs, developed),
         *_peers(runs),
         _recall_table(runs, developed),
-        "## Clean batches: share that is held or flagged",
-        clean_table(runs),
+        *(_clean_part(runs)),
         *_mended(runs, first),
         *provenance([*runs, *first]),
     ]
@@ -75,6 +74,12 @@ def write_report(
     if out is not None:
         (out / "held_out.md").write_text(text)
     return text
+
+
+def _clean_part(runs: Sequence[Run]) -> list[str]:
+    if not any(run.family == "clean" for run in runs):
+        return []
+    return ["## Clean batches: share that is held or flagged", clean_table(runs)]
 
 
 def _developed(known: Iterable[Run]) -> dict[str, dict[str, list[float]]]:
