@@ -50,8 +50,8 @@ def test_what_is_read_and_what_has_no_effect_is_told_apart(small: Workspace, mon
     assert (found.without_effect, found.read) == (1, [])
     tried(small.root, "nothing at all", np.random.default_rng(0), expected.head(3), found)
     assert found.read == ["nothing"]
-    text = report({"nothing at all": found}, 0, 7, (1.0, 1.05))
+    text = report({"nothing at all": found}, 0, 7, (1.0, 0.2, 1.05))
     assert "2 mutations of 1 kinds: 0 refused, 1 without effect, 1 read, 0 crashed." in text
     assert "False alarms: 0 in 7 clean loads" in text
-    assert "1.05 s beside 1.00 s plainly, +5%" in text
+    assert "1.05 s beside 1.00 s plainly, +5%; the gate before it, once: 0.20 s." in text
     assert "- nothing at all: nothing" in text

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +100,8 @@ class Admitted:
         """
         import polars as pl
 
-        for file in self.files[shard::shards]:
-            frame = pl.read_parquet(io.BytesIO(self._verified(file)), columns=list(self.columns))
-            yield frame.select(self.columns)
+        for content in self._ahead(self.files[shard::shards]):
+            yield pl.read_parquet(io.BytesIO(content), columns=list(self.columns)).select(self.columns)
 
     def arrow(self, *, shard: int = 0, shards: int = 1) -> Iterator[pa.RecordBatch]:
         """The records as Arrow record batches; arguments and errors as for `frames`."""
@@ -131,6 +132,17 @@ class Admitted:
 
         with pq.ParquetFile(io.BytesIO(self._verified(self.files[-1]))) as parquet:
             return tuple(parquet.schema_arrow.names)
+
+    def _ahead(self, files: Sequence[StoreFile]) -> Iterator[bytes]:
+        """The verified bytes of files, in order; the next is read and hashed while one is parsed."""
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            coming: deque[Future[bytes]] = deque()
+            for file in files:
+                coming.append(beside.submit(self._verified, file))
+                if len(coming) > 1:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def _verified(self, file: StoreFile) -> bytes:
         return verified_bytes(self.folder, file)
