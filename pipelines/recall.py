@@ -240,7 +240,7 @@ def _plan(work: _Recalling, wanted: dict[str, str], said: Word, on_step: OnStep,
     on_step("find")
     touched = [one for one, _ in work.touched(on_rows)]
     if not touched:
-        raise UsageError(f"no admitted record of {chain.dataset} is {work.selection.said}", hint=work.instead())
+        raise UsageError(f"no record {work.selection.said} is in the store of {chain.dataset}", hint=work.instead())
     content = json.dumps([chain.dataset, head.epoch, wanted], sort_keys=True)
     unit = "k-" + hashlib.sha256(content.encode()).hexdigest()[:20]
     on_step("files")

@@ -119,7 +119,7 @@ def test_a_source_is_recalled_by_its_name(workspace: Workspace) -> None:
     made = recall(workspace, DATASET, Selection("source", "r1"), SAID)
     assert made.records == 1
     assert "r1" not in ids(workspace)
-    with pytest.raises(UsageError, match="is of source 'r22'") as refused:
+    with pytest.raises(UsageError, match="no record of source 'r22' is in the store") as refused:
         recall(workspace, DATASET, Selection("source", "r22"), SAID)
     assert refused.value.hint == "did you mean 'r2'?"
     with pytest.raises(UsageError, match="of source 'sky'") as refused:
@@ -165,7 +165,7 @@ def test_nothing_that_is_meant_is_an_error_and_changes_nothing(workspace: Worksp
         recall(workspace, DATASET, some("r1"), SAID)
     publish(workspace)
     # r5 waits in quarantine.
-    with pytest.raises(UsageError, match="no admitted record of flights is among the 1 listed"):
+    with pytest.raises(UsageError, match="no record among the 1 listed is in the store of flights"):
         recall(workspace, DATASET, some("r5"), SAID)
     assert len(read_chain(workspace, DATASET).attestations) == 1
     assert list_recalls(workspace) == []
