@@ -27,13 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 PEERS_LOCK = ROOT / "requirements-peers.lock"
 HEADER = """\
-# Every package of the project with its dev and postgres extras, by exact version and hash. Written by `make lock`
+# Every package of the project with its extras but the encoders and the peers, by exact version and hash. Written by `make lock`
 # from pyproject.toml; do not edit. torch carries the hashes of the registry's builds and of the CPU build.
 """
 PEERS_HEADER = """\
 # What the extra `peers` adds to requirements.lock, by exact version and hash: the tools the benchmarks compare with.
 # Written by `make lock` from pyproject.toml; do not edit.
 """
+EXTRAS = ("dev", "oidc", "postgres", "s3", "telemetry")
+"""Groups that requirements.lock holds, so that everything of them is tested."""
 LEFT_OUT = re.compile(r"pip|triton|cuda-.*|nvidia-.*")
 """pip is the installer, not a dependency to replace while it runs; the others are CUDA's, see above."""
 
@@ -109,7 +111,7 @@ def write(lock: Path, header: str, found: dict[str, str]) -> None:
 def main() -> None:
     """Write the locks anew, next to nothing changed where nothing had to."""
     before = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
-    found = compile_pins(LOCK, "--extra=dev", "--extra=postgres")
+    found = compile_pins(LOCK, *(f"--extra={name}" for name in EXTRAS))
     found["torch"] = both_builds(found["torch"], entries(before).get("torch", ""))
     write(LOCK, HEADER, found)
     added = compile_pins(PEERS_LOCK, "--extra=peers", f"--constraint={LOCK}")
