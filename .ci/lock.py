@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 PEERS_LOCK = ROOT / "requirements-peers.lock"
 HEADER = """\
-# Every package of the project with its extras but the encoders and the peers, by exact version and hash. Written by `make lock`
-# from pyproject.toml; do not edit. torch carries the hashes of the registry's builds and of the CPU build.
+# Every package of the project with its extras but the encoders and the peers, by exact version and hash. Written by
+# `make lock` from pyproject.toml; do not edit. torch carries the hashes of the registry's builds and of the CPU build.
 """
 PEERS_HEADER = """\
 # What the extra `peers` adds to requirements.lock, by exact version and hash: the tools the benchmarks compare with.

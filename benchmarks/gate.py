@@ -42,8 +42,7 @@ RUNS = 5
 
 def admit_all(files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> Judged:
     """A judge with no detectors."""
-    batch = snapshot(files, contract.dataset, into / "snapshot")
-    hooks.on_batch(batch)
+    batch = hooks.on_batch(snapshot(files, contract.dataset, into / "snapshot"))
     parsed = parse(batch, contract, into)
     rows = pl.concat([pl.read_parquet(part, columns=[ROW, RECORD_ID]) for part in parsed.partitions])
     one = pl.lit(1.0)  # the engine refuses to admit what has no p-value

@@ -146,7 +146,6 @@ def _latest(
 ) -> tuple[str, pl.DataFrame]:
     """The latest batch that has admitted records, and a sample of them with the contract's columns."""
     from lazaretto.attacks.ground import Ground
-    from lazaretto.errors import Blocked
     from lazaretto.loader import open_admitted
     from lazaretto.pipelines.trend import trend
 
@@ -154,10 +153,7 @@ def _latest(
     batches = [night["batch"] for night in reversed(trend(workspace, dataset)) if night["admitted"]]
     if not batches:
         raise UsageError(f"no batch of {dataset} was admitted yet", hint=f"run lazaretto ingest --dataset {dataset}")
-    try:
-        admitted = open_admitted(dataset, workspace=workspace, columns=(*columns, "_batch_id"))
-    except Blocked as error:
-        raise UsageError(f"the store of {dataset} cannot be read: {error.message}", hint=error.hint) from error
+    admitted = open_admitted(dataset, workspace=workspace, columns=(*columns, "_batch_id"))
     parts = [frame.filter(pl.col("_batch_id") == batches[0]).select(columns) for frame in admitted.frames()]
     frame = pl.concat(parts)
     if (image := Ground.of(frame, contract).image) is not None:

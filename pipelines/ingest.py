@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,8 +31,10 @@ from lazaretto.pipelines.publish import (
     carry_out,
     next_epoch,
     prepare,
+    read_chain,
     recover,
 )
+from lazaretto.pipelines.recalled import last_recall
 from lazaretto.quarantine import Content, Identity, seal_batch
 from lazaretto.records import OnRows, OnStep, no_rows, no_step
 from lazaretto.store import check_columns, ensure_table, write_files
@@ -60,8 +62,9 @@ KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html", CLUSTERS)
 class Hooks:
     """What a judge is to tell and to ask."""
 
-    on_batch: Callable[[Batch], None]
-    """Called once the batch is known, before anything is judged; what it raises ends the judging."""
+    on_batch: Callable[[Batch], Batch]
+    """Called once the batch is known, before anything is judged, and gives the batch to go on with; what it raises ends
+    the judging."""
     refuse: Callable[[Sequence[str]], set[str]]
     """Of the given content digests, those an analyst discarded before."""
     on_step: OnStep = no_step
@@ -97,6 +100,8 @@ class IngestResult:
     ingested_at: str
     already: bool = False
     """The same bytes were ingested before; nothing was changed now."""
+    recalled: str = ""
+    """The recall by which records of them were taken out since."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -201,7 +206,7 @@ class _Run:
         make_folder(work)
         try:
             judged = judge(paths, self.contract, work, hooks)
-            hooks.on_batch(judged.parsed.batch)
+            self.stop_if_known(judged.parsed.batch)  # a judge may not have asked
             plan = self.plan(judged, hooks.on_step)
         except _AlreadyIngested as known:
             clear_landing(self.workspace, self.dataset, from_landing(self.workspace, known.batch))
@@ -252,15 +257,19 @@ class _Run:
         prepare(workspace, plan)
         return plan
 
-    def stop_if_known(self, batch: Batch) -> None:
-        """End the judging of a batch that was ingested before.
+    def stop_if_known(self, batch: Batch) -> Batch:
+        """End the judging of a batch that was ingested before; one that may return after a recall is a new one.
 
         Raises:
             _AlreadyIngested: It was.
         """
         with self.ledger.reading() as session:
-            if session.get(BatchRow, batch.id) is not None:
-                raise _AlreadyIngested(batch)
+            while session.get(BatchRow, batch.id) is not None:
+                gone = last_recall(session, read_chain(self.workspace, self.dataset), batch.id)
+                if gone is None or not gone.whole or not gone.may_return:
+                    raise _AlreadyIngested(batch)
+                batch = replace(batch, after=gone.unit)
+        return batch
 
     def refuse(self, digests: Sequence[str]) -> set[str]:
         """Of these records, those that were discarded before."""
@@ -272,6 +281,7 @@ class _Run:
             row = session.get_one(BatchRow, batch)
             names = ("arrived", "admitted", "quarantined", "rejected", "suspects", "files")
             reasons = hold_reasons(row)
+            gone = last_recall(session, read_chain(self.workspace, self.dataset), batch) if already else None
             return IngestResult(
                 dataset=row.dataset,
                 batch=row.id,
@@ -283,6 +293,7 @@ class _Run:
                 folder=self.workspace.batch(row.id),
                 ingested_at=row.ingested_at,
                 already=already,
+                recalled=gone.unit if gone is not None else "",
             )
 
 

@@ -25,11 +25,24 @@ from lazaretto.durable import writable
 from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
 from lazaretto.ledger import keyed, open_ledger
 from lazaretto.loader import verified_bytes
+from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.digests import digests
-from lazaretto.pipelines.publish import Plan, abandon, carry_out, next_epoch, prepare, read_chain, recover
-from lazaretto.pipelines.recalled import LIST, REPORT, RETURN, Reader, Recall, described, readers, write_list
+from lazaretto.pipelines.publish import (
+    Plan,
+    abandon,
+    carry_out,
+    check_head,
+    next_epoch,
+    prepare,
+    read_chain,
+    recover,
+)
+from lazaretto.pipelines.recalled import LIST, REPORT, RETURN, Reader, Recall, described, read_list, readers, write_list
+from lazaretto.pipelines.verify_audit import read_log
+from lazaretto.pipelines.verify_ledger import recall_findings
 from lazaretto.records import RECORD_ID, OnRows, OnStep, no_rows, no_step
 from lazaretto.retraction import write_remainders
+from lazaretto.seen import check_seen
 from lazaretto.store import BATCH_ID, check_columns
 from lazaretto.table import open_table
 from lazaretto.tables import RecallRow
@@ -58,6 +71,8 @@ class Found:
     batches: dict[str, int]
     """Batch -> how many of its records."""
     readers: tuple[Reader, ...]
+    absent: tuple[str, ...] = ()
+    """Listed ids that no record of the store has."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +119,12 @@ class _Recalling:
         which = which if len(which) == frame.height else pl.select(pl.repeat(which[0], frame.height)).to_series()
         return frame.filter(~which), frame.filter(which)
 
-    def instead(self) -> str:
-        """What to do where nothing is meant: a source may be spelt otherwise."""
+    def nothing(self) -> UsageError:
+        """Nothing is meant, and what to do instead: a source may be spelt otherwise."""
+        where = f"is in the store of {self.chain.dataset}"
+        return UsageError(f"no record {self.selection.said} {where}", hint=self._instead())
+
+    def _instead(self) -> str:
         if self.selection.kind == "source" and self.contract.source is not None:
             files = self.chain.files(len(self.chain.attestations)).values()
             values = (self.read(file, [self.contract.source])[self.contract.source].cast(pl.String) for file in files)
@@ -141,20 +160,31 @@ def look(workspace: Workspace, dataset: str, selection: Selection, on_rows: OnRo
     """What a recall would take out; nothing is changed.
 
     Raises:
-        UsageError: Nothing of the data set was ever admitted, or the selection makes no sense for it.
-        IntegrityViolated: Store or attestations are not what was signed.
+        UsageError: Nothing admitted is meant, or the selection makes no sense for the data set.
+        IntegrityViolated: Store, attestations or ledger are not what was signed.
     """
     work = _opened(workspace, dataset, selection)
-    found = list(work.touched(on_rows))
-    frames = [rows for _, rows in found]
-    batches = pl.concat(frames).group_by("batch", maintain_order=True).len() if frames else None
-    with open_ledger(workspace) as ledger, ledger.reading() as session:
-        who = readers(session, work.chain, [one.file.path for one, _ in found])
+    with open_ledger(workspace) as ledger:
+        if not workspace.journal(dataset).exists():  # else it is carried out before anything is recalled
+            check_seen(workspace, work.chain, remember=False)
+            check_head(workspace, ledger, work.chain)
+        found = list(work.touched(on_rows))
+        if not found:
+            raise work.nothing()
+        with ledger.reading() as session:
+            who = readers(session, work.chain, [one.file.path for one, _ in found])
+    taken = pl.concat([rows for _, rows in found])
     return Found(
-        sum(one.gone for one, _ in found),
-        dict(batches.iter_rows()) if batches is not None else {},
-        who if found else (),
+        taken.height,
+        dict(taken.group_by("batch", maintain_order=True).len().iter_rows()),
+        who,
+        selection.absent(taken["record_id"]),
     )
+
+
+def absent(workspace: Workspace, made: Recall, selection: Selection) -> tuple[str, ...]:
+    """Listed ids that no record had which a recall took out."""
+    return selection.absent(read_list(workspace, made.dataset, made.unit, made.evidence)["record_id"])
 
 
 def recall(
@@ -194,22 +224,36 @@ def recall(
             if row is None:
                 raise IntegrityViolated(f"the ledger does not know the recall {unit} that was just made")
             made = described(session, workspace, read_chain(workspace, dataset), row)
-    render_recall(asdict(made), workspace.recall(dataset, made.unit) / REPORT)
+    shown_again(workspace, made)
     return made
+
+
+def shown_again(workspace: Workspace, made: Recall) -> None:
+    """Write the page of a recall, whatever lies there: it is made of what is signed, and is not signed itself."""
+    render_recall(asdict(made), workspace.recall(made.dataset, made.unit) / REPORT)
 
 
 def list_recalls(workspace: Workspace, dataset: str | None = None) -> list[Recall]:
     """Every recall that was made, oldest first.
 
     Raises:
-        IntegrityViolated: What was kept of one, or the attestations, are not as they were written.
+        UsageError: There is no such data set.
+        IntegrityViolated: The ledger does not say of them what the audit log says, or what was kept of one, or the
+            attestations, are not as they were written.
     """
-    rows = select(RecallRow).order_by(RecallRow.at, RecallRow.epoch)
-    wanted = rows if dataset is None else rows.where(RecallRow.dataset == dataset)
     with open_ledger(workspace) as ledger, ledger.reading() as session:
-        return [
-            described(session, workspace, read_chain(workspace, row.dataset), row) for row in session.scalars(wanted)
-        ]
+        found = find_datasets(workspace, session)
+        names = found.names if dataset is None else (found.require(dataset),)
+        log = read_log(workspace, session)
+        made = []
+        for name in names:
+            rows = session.scalars(select(RecallRow).where(RecallRow.dataset == name)).all()
+            entries = [entry for entry in log.entries if entry.dataset == name]
+            for fault in (*log.findings, *recall_findings(rows, entries)):
+                raise IntegrityViolated(fault, hint="lazaretto verify says what else was altered")
+            chain = read_chain(workspace, name)
+            made += [described(session, workspace, chain, row) for row in rows]
+    return sorted(made, key=lambda one: (one.at, one.dataset, one.epoch))
 
 
 def _opened(workspace: Workspace, dataset: str, selection: Selection) -> _Recalling:
@@ -240,7 +284,7 @@ def _plan(work: _Recalling, wanted: dict[str, str], said: Word, on_step: OnStep,
     on_step("find")
     touched = [one for one, _ in work.touched(on_rows)]
     if not touched:
-        raise UsageError(f"no record {work.selection.said} is in the store of {chain.dataset}", hint=work.instead())
+        raise work.nothing()
     content = json.dumps([chain.dataset, head.epoch, wanted], sort_keys=True)
     unit = "k-" + hashlib.sha256(content.encode()).hexdigest()[:20]
     on_step("files")

@@ -16,7 +16,6 @@ from lazaretto.durable import write_durably
 from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit, discards_digest, remember_keyed
 from lazaretto.pipelines.record import audit_entry, published
-from lazaretto.pipelines.selection import lineage
 from lazaretto.tables import BatchRow, RecallRow, RunRow
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class Recall:
     epoch: int
     batches: dict[str, int]
     """Batch -> how many of its records were taken out."""
+    evidence: str
+    """SHA-256 (hex) of the list of what was taken out."""
     readers: tuple[Reader, ...]
     """Training runs that read at least one of the files the records were in, oldest first."""
 
@@ -129,7 +130,7 @@ def record_recall(session: Session, workspace: Workspace, plan: Plan, attestatio
 
 def readers(session: Session, chain: Chain, paths: Iterable[str]) -> tuple[Reader, ...]:
     """The training runs that were let through to a version which one of these files, or what it remains of, was in."""
-    wanted = {name for path in paths for name in lineage(chain, path)}
+    wanted = {name for path in paths for name in chain.lineage(path)}
     runs = session.scalars(select(RunRow).where(RunRow.dataset == chain.dataset).order_by(RunRow.at, RunRow.run))
     held: dict[int, bool] = {}
     found = []
@@ -139,6 +140,28 @@ def readers(session: Session, chain: Chain, paths: Iterable[str]) -> tuple[Reade
         if held[run.epoch]:
             found.append(Reader(run.run, run.version, run.at))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The last recall that took records of a batch out."""
+
+    unit: str
+    whole: bool
+    """Nothing of the batch is left in the store."""
+    may_return: bool
+
+
+def last_recall(session: Session, chain: Chain, batch: str) -> Gone | None:
+    """The last recall that took records of a batch out, if any did."""
+    brought = {file.path for entry in chain.attestations if entry.batch == batch for file in entry.added}
+    for entry in reversed(chain.attestations):
+        if any(chain.lineage(path)[-1] in brought for path in entry.removed):
+            row = session.get(RecallRow, entry.unit)
+            may_return = row is not None and json.loads(row.selection).get(RETURN) == "yes"
+            active = chain.files(len(chain.attestations))
+            return Gone(entry.unit, not any(chain.lineage(path)[-1] in brought for path in active), may_return)
+    return None
 
 
 def described(session: Session, workspace: Workspace, chain: Chain, row: RecallRow) -> Recall:
@@ -154,6 +177,7 @@ def described(session: Session, workspace: Workspace, chain: Chain, row: RecallR
         records=row.records,
         version=row.version,
         epoch=row.epoch,
+        evidence=row.evidence,
         batches=dict(taken.group_by("batch", maintain_order=True).len().iter_rows()),
         readers=readers(session, chain, taken["file"].unique().to_list()),
     )

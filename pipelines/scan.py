@@ -53,8 +53,9 @@ class Options:
     """Of the given content digests, those an analyst discarded before; their records are rejected."""
     secret: bytes = field(default=b"", repr=False)
     """What only the workspace knows; folds and samples are drawn by it, so that no sender can choose his."""
-    on_batch: Callable[[Batch], None] | None = None
-    """Called once the batch is known, before anything is judged; what it raises ends the judging."""
+    on_batch: Callable[[Batch], Batch] | None = None
+    """Called once the batch is known, before anything is judged, and gives the batch to go on with; what it raises ends
+    the judging."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def judge(
     batch = snapshot(paths, contract.dataset, into / "snapshot")
     run.done("snapshot", len(batch.files))
     if run.options.on_batch is not None:
-        run.options.on_batch(batch)
+        batch = run.options.on_batch(batch)
     run.step("parse")
     parsed = parse_confined(batch, contract, into, on_rows=on_rows)
     run.done("parse", parsed.arrived)

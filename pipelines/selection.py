@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from lazaretto.attest import RECALL
 from lazaretto.errors import UsageError
 from lazaretto.records import RECORD_ID
-from lazaretto.retraction import origin
 from lazaretto.store import BATCH_ID
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class Selection:
         if self.kind == "records":
             return pl.col(RECORD_ID).is_in(pl.Series(sorted(self.ids), dtype=pl.String).implode())
         if self.kind == "after":
-            return None if _lineage(chain, path) & self._before(chain) else pl.lit(value=True)
+            return None if not self._before(chain).isdisjoint(chain.lineage(path)) else pl.lit(value=True)
         if contract.source is None:
             raise UsageError(
                 f"the contract of {contract.dataset} names no source",
@@ -68,11 +66,17 @@ class Selection:
             )
         return (pl.col(contract.source).cast(pl.String) == self.value).fill_null(value=False)
 
+    def absent(self, taken: pl.Series) -> tuple[str, ...]:
+        """Of the listed ids, in order, those that are not among these records'."""
+        return tuple(sorted(self.ids.difference(taken.to_list())))
+
     def columns(self, contract: Contract) -> list[str]:
         """The store columns that `taken` reads."""
         return [BATCH_ID, RECORD_ID, *([contract.source] if self.kind == "source" and contract.source else [])]
 
     def _before(self, chain: Chain) -> set[str]:
+        if self.value == "0":
+            return set()  # the empty table: everything came after it
         attestation = chain.at(int(self.value))
         if attestation is None:
             known = ", ".join(str(entry.version) for entry in chain.attestations[-10:])
@@ -86,18 +90,17 @@ class Selection:
 def listed(path: Path) -> Selection:
     """The records whose ids stand in a file, one a line, or in the column ``record_id`` of a Parquet or CSV file.
 
+    Blanks around an id and a byte order mark are the file's, not the id's.
+
     Raises:
         UsageError: It cannot be read, is too large, or lists nothing.
     """
     try:
-        if path.stat().st_size > _LARGEST:
+        with path.open("rb") as source:
+            content = source.read(_LARGEST + 1)  # the size of a pipe or a device says nothing
+        if len(content) > _LARGEST:
             raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB", hint="recall in several pieces")
-        if path.suffix == ".parquet":
-            ids = pl.read_parquet(path, columns=["record_id"])["record_id"].cast(pl.String).drop_nulls().to_list()
-        elif path.suffix == ".csv":
-            ids = pl.read_csv(path, columns=["record_id"], infer_schema=False)["record_id"].drop_nulls().to_list()
-        else:
-            ids = [line.strip("\r\n") for line in path.read_text(encoding="utf-8").splitlines()]
+        ids = _ids(content, path.suffix.lower())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, pl.exceptions.PolarsError) as error:
@@ -106,20 +109,16 @@ def listed(path: Path) -> Selection:
             f"{path} holds no list of record ids: {first}",
             hint="one id a line, or a Parquet or CSV file with a column record_id",
         ) from error
-    chosen = frozenset(text for text in ids if text)
+    chosen = frozenset(text.strip() for text in ids if text.strip())
     if not chosen:
         raise UsageError(f"{path} lists no record ids", hint="one id a line; verdicts.parquet has them")
     return Selection("records", hashlib.sha256("\n".join(sorted(chosen)).encode()).hexdigest(), chosen)
 
 
-def _lineage(chain: Chain, path: str) -> set[str]:
-    return set(lineage(chain, path))
-
-
-def lineage(chain: Chain, path: str) -> list[str]:
-    """A store file and what it is a remainder of, back to the file in which its records were admitted."""
-    made = {file.path: entry for entry in chain.attestations if entry.kind == RECALL for file in entry.added}
-    found = [path]
-    while found[-1] in made:
-        found.append(origin(found[-1], made[found[-1]].removed))
-    return found
+def _ids(content: bytes, suffix: str) -> list[str]:
+    if suffix == ".parquet":
+        return pl.read_parquet(content, columns=["record_id"])["record_id"].cast(pl.String).drop_nulls().to_list()
+    text = content.decode("utf-8-sig")
+    if suffix == ".csv":
+        return pl.read_csv(text.encode(), columns=["record_id"], infer_schema=False)["record_id"].drop_nulls().to_list()
+    return text.splitlines()

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from lazaretto.attest import Chain
     from lazaretto.audit import Entry
     from lazaretto.config import Workspace
+    from lazaretto.pipelines.publish import Plan
     from lazaretto.tables import BatchRow
 
 
 _SUMMARY = "summary"
 """Name of a digest that every batch has, but for those of earlier versions."""
+_LEFT = " (left by an interrupted command, then the next one clears it away, or put there)"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ class Verification:
     records: int
     """Records in them."""
     quarantined: int
-    """Batches whose quarantine was decrypted."""
+    """Batches whose quarantine was decrypted; with public keys alone, whose sealed manifest was compared."""
     audit_entries: int
+    interrupted: bool = False
+    """Something began that is not finished; the next command that touches the data set goes on with it."""
 
     def require(self) -> None:
         """Raise when anything was found.
@@ -65,7 +69,10 @@ class Verification:
         """
         if self.findings:
             more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
-            raise IntegrityViolated(self.findings[0] + more, hint="restore what was altered from a backup")
+            hint = "restore what was altered from a backup"
+            if self.interrupted:
+                hint = f"first finish what was interrupted: lazaretto ingest; what is found then, {hint}"
+            raise IntegrityViolated(self.findings[0] + more, hint=hint)
 
 
 def verify(
@@ -118,6 +125,7 @@ def verify(
         records=check.records,
         quarantined=check.quarantined,
         audit_entries=log.size,
+        interrupted=check.interrupted,
     )
 
 
@@ -139,19 +147,23 @@ class _Check:
         self.on_rows = on_rows
         self.findings: list[str] = []
         self.notes: list[str] = []
+        self.interrupted = False
         self.files = self.records = self.quarantined = 0
 
     def dataset(self, name: str, books: Books, entries: Sequence[Entry]) -> None:
         """Check one data set: store, quarantine, what was kept of the judging, and the ledger's books."""
-        if self.workspace.journal(name).exists():
-            self._journal(name)
+        before = len(self.findings)
+        plan = self._journal(name) if self.workspace.journal(name).exists() else None
         self.on_step(f"{name}: store")
-        chain = self._store(name)
+        chain = self._store(name, plan)
         self.on_step(f"{name}: ledger")
         self._collect(ledger_findings(books, chain, entries, name), f"what the ledger says of {name}")
         self.on_step(f"{name}: quarantine")
         self._quarantine(name, books)
         self._recalls(name, books)
+        if plan is not None:
+            # What a signed plan has brought half-way is no tampering; it is compared with it when that is finished.
+            self.findings[before:] = [found for found in self.findings[before:] if not _of_plan(plan, found)]
 
     def _recalls(self, name: str, books: Books) -> None:
         for row in books.recalls:
@@ -162,8 +174,9 @@ class _Check:
         folder = self.workspace.recall(name, "any").parent
         known = {row.id for row in books.recalls}
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.name not in known and not self.workspace.journal(name).exists():
-                self.findings.append(f"{path} is kept of a recall that the ledger does not know")
+            if path.name not in known:
+                self.findings.append(f"{path} is kept of a recall that the ledger does not know{_LEFT}")
+                self.interrupted = True
 
     def _collect(self, findings: Iterator[str], what: str) -> None:
         """Take in findings as long as there are any."""
@@ -174,13 +187,15 @@ class _Check:
             # A row of the ledger may hold anything, once someone else has written it.
             self.findings.append(f"{what} cannot be compared with anything: it was altered ({error})")
 
-    def _journal(self, name: str) -> None:
+    def _journal(self, name: str) -> Plan | None:
+        self.interrupted = True
         try:
-            read_plan(self.workspace, name)
+            plan = read_plan(self.workspace, name)
         except IntegrityViolated as fault:
             self.findings.append(fault.message)
-        else:
-            self.notes.append(f"a publication of {name} was interrupted; lazaretto ingest --dataset {name} finishes it")
+            return None
+        self.notes.append(f"a publication of {name} was interrupted; lazaretto ingest --dataset {name} finishes it")
+        return plan
 
     def _seen(self, chain: Chain) -> None:
         try:
@@ -190,15 +205,17 @@ class _Check:
         except UsageError as error:
             self.notes.append(f"whether {chain.dataset} was put back to an older state is not known: {error.message}")
 
-    def _store(self, name: str) -> Chain | None:
+    def _store(self, name: str, plan: Plan | None) -> Chain | None:
         folder = self.workspace.store(name)
+        chain = None
         try:
             chain = read_chain(self.workspace, name)
             self._seen(chain)
             check_store(self.workspace, chain)
         except IntegrityViolated as fault:
             self.findings.append(fault.message)
-            return None
+            if chain is None or plan is None or not _of_plan(plan, fault.message):
+                return None
         active = chain.files(len(chain.attestations))
         for path, file in active.items():
             if _sha256(folder / path) != file.sha256:
@@ -213,7 +230,8 @@ class _Check:
         for found in sorted(folder.rglob("*")) if folder.is_dir() else ():
             relative = found.relative_to(folder)
             if not found.is_dir() and relative.parts[0] != LOG and relative.as_posix() not in attested:
-                self.findings.append(f"{found} lies in the store but was never attested")
+                self.findings.append(f"{found} lies in the store but was never attested{_LEFT}")
+                self.interrupted = True
         return chain
 
     def _quarantine(self, name: str, books: Books) -> None:
@@ -223,7 +241,8 @@ class _Check:
         folder = self.workspace.quarantine(name, "any").parent
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name not in known:
-                self.findings.append(f"{path} lies in quarantine but the ledger does not know it")
+                self.findings.append(f"{path} lies in quarantine but the ledger does not know it{_LEFT}")
+                self.interrupted = True
 
     def _batch(self, name: str, row: BatchRow, cases: Mapping[str, str]) -> Iterator[str]:
         try:
@@ -243,6 +262,7 @@ class _Check:
             manifest = self.workspace.quarantine(name, row.id) / MANIFEST
             if _sha256(manifest) != digests.get("quarantine"):
                 yield f"{manifest} is not the one that was sealed for {row.id}"
+            self.quarantined += 1
             return
         try:
             quarantined = open_quarantine(self.workspace, name, row.id)
@@ -256,6 +276,12 @@ class _Check:
         if held != (row.quarantined, row.rejected):
             yield f"the quarantine {quarantined.folder} does not hold what the ledger says of {row.id}"
         yield from quarantined.check()
+
+
+def _of_plan(plan: Plan, finding: str) -> bool:
+    """Whether a finding is about what a plan is about to publish."""
+    commit = f"commit {plan.base + 1:020}.json of the store" if plan.base >= 0 else ""
+    return plan.unit in finding or (bool(commit) and commit in finding and "was never attested" in finding)
 
 
 def _kept(folder: Path, digests: Mapping[str, str]) -> Iterator[str]:

@@ -122,7 +122,7 @@ def ledger_findings(books: Books, chain: Chain | None, entries: Sequence[Entry],
     for run, version, *_ in sorted(books.runs ^ said, key=str):
         yield f"training run {run} on version {version} of {dataset} is not the one the audit log tells of"
     yield from discard_findings(books, entries, dataset)
-    yield from _recalls(books, entries)
+    yield from recall_findings(books.recalls, entries)
 
 
 def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
@@ -149,9 +149,10 @@ def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
         yield f"there are cases of batch {batch}, which is no batch of their data set"
 
 
-def _recalls(books: Books, entries: Iterable[Entry]) -> Iterator[str]:
+def recall_findings(recalls: Iterable[RecallRow], entries: Iterable[Entry]) -> Iterator[str]:
+    """One sentence for each recall of which the ledger does not say what the audit log says."""
     told = {entry.subject: entry for entry in entries if entry.action == "recall.made"}
-    for row in books.recalls:
+    for row in recalls:
         entry = told.pop(row.id, None)
         if entry is None or not _same_recall(row, entry):
             yield f"the ledger's account of the recall {row.id} is not the one the audit log tells"

@@ -53,8 +53,7 @@ class FakeJudge:
 
     def __call__(self, files: Sequence[Path], contract: Contract, into: Path, hooks: Hooks) -> FakeJudged:
         hooks.on_step("snapshot")
-        batch = snapshot(files, contract.dataset, into / "snapshot")
-        hooks.on_batch(batch)
+        batch = hooks.on_batch(snapshot(files, contract.dataset, into / "snapshot"))
         hooks.on_step("decide")
         types = {"id": pl.String, "x": pl.Float64}
         frame = pl.concat([pl.read_csv(file.copy, schema_overrides=types) for file in batch.files])

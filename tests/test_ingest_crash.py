@@ -81,6 +81,8 @@ def test_a_kill_at_any_step_and_the_same_command_again_end_as_if_nothing_had_hap
     for at in range(1, len(steps.steps) + 1):
         workspace = copy_workspace(start.root, tmp_path / f"killed-{at}")
         assert killed(kind, workspace.root, at), f"it did not get to {steps.steps[at - 1]}"
+        # What is half-way is not told as tampering that only a backup mends.
+        assert all("interrupted" in finding for finding in verify(workspace).findings)
         work(kind, str(workspace.root), Fatal())
         assert state(workspace) == expected, f"killed before {steps.steps[at - 1]}"
         assert verify(workspace).findings == ()

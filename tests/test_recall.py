@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,8 +27,6 @@ from lazaretto.tables import DiscardRow
 from tests.harness import CONTRACT, DATASET, NOW, publish, stored
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lazaretto.config import Workspace
 
 SAID = word("the supplier was broken into", "ann", NOW)
@@ -111,6 +111,46 @@ def test_a_recalled_batch_is_gone_whole_and_the_gate_says_so(workspace: Workspac
     assert verify(workspace).findings == ()
 
 
+@pytest.mark.parametrize("selection", [Selection("after", "2"), some(*(f"r{number}" for number in range(100, 110)))])
+def test_a_batch_of_which_everything_was_recalled_in_another_way_is_not_there(
+    selection: Selection, workspace: Workspace
+) -> None:
+    first, second = publish(workspace), publish(workspace, 100)
+    recall(workspace, DATASET, some("r101"), SAID)
+    assert gate(DATASET, batch=second.batch, workspace=workspace)  # the rest of it is
+    recall(workspace, DATASET, selection, SAID)
+    with pytest.raises(Blocked, match=f"batch {second.batch} was recalled"):
+        gate(DATASET, batch=second.batch, workspace=workspace)
+    gate(DATASET, batch=first.batch, workspace=workspace)
+
+
+def test_everything_is_rolled_back_to_the_empty_table(workspace: Workspace) -> None:
+    publish(workspace)
+    publish(workspace, 100)
+    assert recall(workspace, DATASET, Selection("after", "0"), SAID).records == 16
+    with pytest.raises(Blocked, match="holds no records"):
+        gate(DATASET, workspace=workspace)
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+def test_the_same_file_comes_again_as_another_batch_where_all_of_it_may_return(
+    may_return: bool, workspace: Workspace
+) -> None:
+    first = publish(workspace)
+    made = recall(workspace, DATASET, Selection("batch", first.batch), SAID, may_return=may_return)
+    again = publish(workspace)
+    if not may_return:
+        assert (again.batch, again.already, again.recalled) == (first.batch, True, made.unit)
+        assert ids(workspace) == []
+        return
+    assert again.batch != first.batch
+    assert not again.already
+    assert again.counts == first.counts
+    assert gate(DATASET, batch=again.batch, workspace=workspace).active_rows == 8
+    assert publish(workspace).batch == again.batch  # and once more changes nothing
+    assert verify(workspace).findings == ()
+
+
 def test_a_source_is_recalled_by_its_name(workspace: Workspace) -> None:
     publish(workspace)
     with pytest.raises(UsageError, match="names no source"):
@@ -170,6 +210,20 @@ def test_nothing_that_is_meant_is_an_error_and_changes_nothing(workspace: Worksp
     assert len(read_chain(workspace, DATASET).attestations) == 1
     assert list_recalls(workspace) == []
     assert verify(workspace).findings == ()
+
+
+def test_looking_says_no_where_the_recall_would(workspace: Workspace) -> None:
+    publish(workspace)
+    with pytest.raises(UsageError, match="no record among the 1 listed"):
+        look(workspace, DATASET, some("r5"))
+    before = workspace.root.with_name("before")
+    shutil.copytree(workspace.root, before)
+    publish(workspace, 100)
+    gate(DATASET, workspace=workspace)
+    shutil.rmtree(workspace.root)
+    shutil.copytree(before, workspace.root)
+    with pytest.raises(IntegrityViolated, match="the store was put back"):
+        look(workspace, DATASET, some("r1"))
 
 
 def test_looking_changes_nothing(workspace: Workspace) -> None:
@@ -249,6 +303,61 @@ def test_ids_are_listed_in_three_kinds_of_files(tmp_path: Path) -> None:
         listed(tmp_path / "wrong.parquet")
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         listed(tmp_path / "absent.txt")
+
+
+@pytest.mark.parametrize("name", ["ids.TXT", "ids.CSV"])
+def test_how_a_spreadsheet_saved_a_list_of_ids_makes_no_difference(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes("\ufeffrecord_id\r\n 7 \r\na b\t\r\n".encode())
+    found = listed(tmp_path / name).ids
+    assert found == {"7", "a b"} | ({"record_id"} if name == "ids.TXT" else set())
+
+
+def test_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazaretto.pipelines.selection._LARGEST", 1000)
+    with pytest.raises(UsageError, match="/dev/zero is larger than"):
+        listed(Path("/dev/zero"))
+
+
+def test_listed_ids_that_are_not_there_are_said(workspace: Workspace, tmp_path: Path) -> None:
+    publish(workspace)
+    (tmp_path / "ids.txt").write_text("r1\nr5\nelsewhere\n")
+    which = ("--records", str(tmp_path / "ids.txt"))
+    said = "2 of the 3 listed are not in the store: 'elsewhere', 'r5'"
+    assert said in ran(workspace, *which, "--dry-run")[1]
+    assert json.loads(ran(workspace, *which, "--dry-run", "--json")[1])["absent"] == ["elsewhere", "r5"]
+    assert said in ran(workspace, *which, "--reason", "bad")[1]
+
+
+def test_a_page_that_is_there_already_is_said_before_anything_is_recalled(workspace: Workspace, tmp_path: Path) -> None:
+    publish(workspace)
+    (tmp_path / "page.html").write_text("mine")
+    code, said = ran(workspace, "--after-version", "0", "--reason", "bad", "--out", str(tmp_path / "page.html"))
+    assert code != 0
+    assert "exists already" in said
+    assert list_recalls(workspace) == []
+
+
+def test_the_page_of_a_recall_is_made_anew_on_demand(workspace: Workspace, tmp_path: Path) -> None:
+    publish(workspace)
+    made = recall(workspace, DATASET, some("r1"), SAID)
+    page = workspace.recall(DATASET, made.unit) / REPORT
+    before = page.read_text()
+    page.write_text("altered")
+    code, _ = ran(workspace, "--show", made.unit, "--out", str(tmp_path / "again.html"))
+    assert (code, page.read_text(), (tmp_path / "again.html").read_text()) == (0, before, before)
+    assert "there is no recall k-1" in ran(workspace, "--show", "k-1")[1]
+
+
+def test_a_list_of_recalls_is_not_read_from_an_altered_ledger(workspace: Workspace) -> None:
+    publish(workspace)
+    recall(workspace, DATASET, some("r1"), SAID)
+    with open_ledger(workspace) as ledger, ledger.writing() as session:
+        session.execute(text("DROP TRIGGER recalls_no_update"))
+        session.execute(text("UPDATE recalls SET reason = 'other'"))
+    with pytest.raises(IntegrityViolated, match="is not the one the audit log tells"):
+        list_recalls(workspace)
+    with pytest.raises(UsageError, match="no data set 'boats'"):
+        list_recalls(workspace, "boats")
 
 
 def ran(workspace: Workspace, *arguments: str) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import file_mode_like, make_folder, write_durably
@@ -128,6 +129,29 @@ class Chain:
         held = self.files(attestation.epoch).keys()
         later = self.attestations[attestation.epoch :]
         return next((entry for entry in later if not held.isdisjoint(entry.removed)), None)
+
+    def lineage(self, path: str) -> list[str]:
+        """A store file and what it is a remainder of, back to the file in which its records were admitted."""
+        found = [path]
+        while found[-1] in self._remainders:
+            # A recall names its files by the number of the file, among those it took out, that they remain of.
+            number = found[-1].rpartition("-")[2].removesuffix(".parquet")
+            found.append(self._remainders[found[-1]].removed[int(number)])
+        return found
+
+    @cached_property
+    def _remainders(self) -> dict[str, Attestation]:
+        """File that a recall wrote -> the recall."""
+        return {file.path: entry for entry in self.attestations if entry.kind == RECALL for file in entry.added}
+
+    def holds(self, attestation: Attestation, batch: str) -> bool:
+        """Whether the batch as a whole was let in and any of it is in a version: not all of it was recalled.
+
+        A record released on its own does not make it so.
+        """
+        let_in = (entry for entry in self.attestations if entry.batch == batch and entry.kind in WHOLE_BATCH)
+        brought = {file.path for entry in let_in for file in entry.added}
+        return any(self.lineage(path)[-1] in brought for path in self.files(attestation.epoch))
 
     def files(self, epoch: int) -> dict[str, StoreFile]:
         """The files active after an epoch, by path, in the order they were added."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lazaretto.attest import RECALL
 from lazaretto.errors import Blocked, LazarettoError
 
 if TYPE_CHECKING:
@@ -40,7 +39,9 @@ def batch_not_there(workspace: Workspace, chain: Chain, batch: str, attestation:
         return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}")
     if row.state == "discarded":
         return Blocked(f"batch {batch} was discarded")
-    if any(entry.kind == RECALL and entry.batch == batch for entry in chain.attestations[: attestation.epoch]):
+    came = {file.path for entry in chain.attestations if entry.batch == batch for file in entry.added}
+    gone = (path for entry in chain.attestations[: attestation.epoch] for path in entry.removed)
+    if any(chain.lineage(path)[-1] in came for path in gone):
         return Blocked(f"batch {batch} was recalled", hint="lazaretto recall --list says why")
     if row.version is not None and row.version > attestation.version:
         return Blocked(f"batch {batch} came with version {row.version}, after version {attestation.version}")

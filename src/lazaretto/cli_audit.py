@@ -78,8 +78,8 @@ def verify(
             raise typer.Exit(5)
         return
     cli_shown.print_lines(
-        f"{found.files:,} store files with {found.records:,} records, {found.quarantined:,} quarantined batches and "
-        f"{found.audit_entries:,} audit entries checked",
+        f"{found.files:,} store files with {found.records:,} records, {found.quarantined:,} quarantined batches"
+        f"{' (their sealed manifests)' if public else ''} and {found.audit_entries:,} audit entries checked",
         *(f"note: {note}" for note in found.notes),
         *(f"found: {finding}" for finding in found.findings[1:]),
     )

@@ -188,7 +188,8 @@ def _show_ingest(shown: dict[str, Any]) -> None:
     from lazaretto.pipelines.summary import read_summary
 
     if shown["already"]:
-        cli_shown.print_lines(f"batch {shown['batch']} was ingested before; nothing was changed")
+        since = f", and records of it were recalled since ({shown['recalled']})" if shown["recalled"] else ""
+        cli_shown.print_lines(f"batch {shown['batch']} was ingested before{since}; nothing was changed")
         return
     folder = Path(shown["folder"])
     cli_shown.show_summary(read_summary(folder), report=str(folder / "report.html"))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.recalled import Reader, Recall
     from lazaretto.pipelines.selection import Selection
 
+_NAMED = 5
+"""Ids that are named of those that are not there."""
+
 
 def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     source: Annotated[str | None, typer.Option(help="Every record of this source.")] = None,
@@ -41,6 +44,9 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         bool, typer.Option("--dry-run", help="Say what would be taken out, and change nothing.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the recalls that were made.")] = False,
+    show: Annotated[
+        str | None, typer.Option("--show", metavar="RECALL", help="One recall that was made; its page is made anew.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the report here, HTML.")] = None,
     workspace: Place = None,
     json_: Json = False,
@@ -50,10 +56,15 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
 
     place = find_workspace(workspace)
     given = [one for one in (source, batch, records, after_version) if one is not None]
-    if list_:
-        if given or dry_run or reason is not None or out is not None:
-            raise UsageError("--list goes with nothing but --dataset", hint="leave out the other options")
-        _list(place, dataset, json_=json_)
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already", hint="name another file, or remove it first")
+    if list_ or show is not None:
+        if given or dry_run or reason is not None or (list_ and (out is not None or show is not None)):
+            raise UsageError(
+                "--list goes with nothing but --dataset, and --show with nothing but --out",
+                hint="leave out the other options",
+            )
+        _made(place, dataset, show, out, json_=json_)
         return
     if len(given) != 1:
         raise UsageError(
@@ -66,6 +77,7 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         return
     if reason is None:
         raise UsageError("a recall needs a reason", hint="say why with --reason; it is kept for good")
+    from lazaretto.pipelines.recall import absent
     from lazaretto.pipelines.recall import recall as take_out
     from lazaretto.pipelines.review import word
 
@@ -73,12 +85,14 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         said = word(reason)
         made = take_out(place, dataset, selection, said, may_return=may_return, on_step=on_step, on_rows=on_rows)
     page = _page(place, made, out)
+    missed = absent(place, made, selection)
     if json_:
-        cli_shown.print_json({**asdict(made), "report": str(page)})
+        cli_shown.print_json({**asdict(made), "absent": missed, "report": str(page)})
         return
     what = cli_shown.counted(made.records, "record")
     cli_shown.print_lines(
         f"{what} of {dataset} recalled ({made.unit}): version {made.version} is without",
+        *_not_there(missed, selection),
         *_read_by(made.readers),
         f"report: {page}",
     )
@@ -124,17 +138,26 @@ def _look(place: Workspace, dataset: str, selection: Selection, *, json_: bool) 
     cli_shown.print_lines(
         f"{what} of {dataset} {selection.said} would be recalled; nothing was changed",
         *(f"  {count:,} of {batch}" for batch, count in found.batches.items()),
+        *_not_there(found.absent, selection),
         *_read_by(found.readers),
     )
 
 
-def _list(place: Workspace, dataset: str | None, *, json_: bool) -> None:
+def _made(place: Workspace, dataset: str | None, unit: str | None, out: Path | None, *, json_: bool) -> None:
+    """Recalls that were made; of one the page, too."""
     from lazaretto.dashboards.recalled import described
-    from lazaretto.pipelines.recall import list_recalls
+    from lazaretto.pipelines.recall import list_recalls, shown_again
 
     found = list_recalls(place, dataset)
+    if unit is not None:
+        found = [one for one in found if one.unit == unit]
+        if not found:
+            raise UsageError(f"there is no recall {unit}", hint="lazaretto recall --list names them")
+        shown_again(place, found[0])
+    page = None if unit is None else _page(place, found[0], out)
     if json_:
-        cli_shown.print_json([asdict(one) for one in found])
+        shown = [asdict(one) for one in found]
+        cli_shown.print_json(shown if page is None else {**shown[0], "report": str(page)})
         return
     if not found:
         cli_shown.print_lines("nothing was recalled")
@@ -145,6 +168,15 @@ def _list(place: Workspace, dataset: str | None, *, json_: bool) -> None:
             f"  because {one.reason}",
             *_read_by(one.readers),
         )
+    if page is not None:
+        cli_shown.print_lines(f"report: {page}")
+
+
+def _not_there(missed: Sequence[str], selection: Selection) -> list[str]:
+    if not missed:
+        return []
+    few = ", ".join(repr(one) for one in missed[:_NAMED]) + (", ..." if len(missed) > _NAMED else "")
+    return [f"  {len(missed):,} of the {len(selection.ids):,} listed are not in the store: {few}"]
 
 
 def _read_by(readers: Sequence[Reader]) -> list[str]:

@@ -58,7 +58,8 @@ def gate(
         cli_shown.print_json({"gate": "yes", **asdict(attestation)})
         return
     cli_shown.console().print(
-        f"[bold green]yes[/]: {dataset} version {attestation.version}, {attestation.active_rows:,} records, "
+        f"[bold green]yes[/]: {dataset} version {attestation.version}, "
+        f"{cli_shown.counted(attestation.active_rows, 'record')}, "
         f"attested {attestation.issued_at}"
     )
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lazaretto import attest
-from lazaretto.attest import RECALL, WHOLE_BATCH
 from lazaretto.config import Workspace, find_workspace
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
 from lazaretto.keys import PUBLISHER, public_key
@@ -50,7 +49,8 @@ def gate(
         dataset: The data set.
         version: A store version; the newest by default.
         max_age: How old that version's attestation may be; a span, or text such as ``24h``.
-        batch: Also require that records of this batch are in that version.
+        batch: Also require that this batch was let in and that any of its records are in that version; some of them
+            may wait in quarantine or have been recalled.
         run: Id of a training run; recorded in ledger and audit log as a reader of that version.
         workspace: The workspace or its folder; found from the current folder by default.
         now: The time; the clock's by default.
@@ -74,7 +74,7 @@ def gate(
     _check_recalled(chain, attestation)
     moment = now or datetime.now(UTC)
     _check_age(attestation, oldest, moment)
-    if batch is not None and not _holds_batch(chain, attestation, batch):
+    if batch is not None and not chain.holds(attestation, batch):
         from lazaretto.blocked import batch_not_there
 
         raise batch_not_there(place, chain, batch, attestation)
@@ -200,9 +200,3 @@ def _check_age(attestation: Attestation, max_age: timedelta | None, now: datetim
         raise Blocked(f"{what}, longer ago than the {max_age} allowed", hint="ingest newer data, or allow more")
     if age < -_CLOCK_SKEW:
         raise Blocked(f"{what}, which is in the future", hint="set this machine's clock")
-
-
-def _holds_batch(chain: Chain, attestation: Attestation, batch: str) -> bool:
-    """Whether the batch as a whole was let in, and not recalled; a record released on its own does not make it so."""
-    kinds = [entry.kind for entry in chain.attestations[: attestation.epoch] if entry.batch == batch]
-    return RECALL not in kinds and any(kind in WHOLE_BATCH for kind in kinds)

@@ -59,6 +59,8 @@ class Batch:
 
     dataset: str
     files: tuple[SourceFile, ...]
+    after: str = ""
+    """The recall that took all of the same content out, where it may return: it is another batch then."""
 
     @property
     def id(self) -> str:
@@ -68,7 +70,7 @@ class Batch:
         class is the folder's name.
         """
         lines = sorted(f"{file.sha256} {file.name if file.root else ''}" for file in self.files)
-        content = "\n".join([self.dataset, *lines])
+        content = "\n".join([self.dataset, *lines, *([f"after {self.after}"] if self.after else [])])
         return "b-" + hashlib.sha256(content.encode()).hexdigest()[:20]
 
 

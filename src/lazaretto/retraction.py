@@ -49,11 +49,6 @@ def write_remainders(folder: Path, unit: str, frames: Iterable[tuple[int, pl.Dat
     return tuple(written)
 
 
-def origin(name: str, removed: Sequence[str]) -> str:
-    """Which of the files that a recall took out one of its own files is what stays of."""
-    return removed[int(name.rpartition("-")[2].removesuffix(".parquet"))]
-
-
 def commit_retraction(
     folder: Path, unit: str, base: int, removed: Sequence[StoreFile], added: Sequence[StoreFile], modified: int
 ) -> int:
