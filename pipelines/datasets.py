@@ -66,7 +66,8 @@ def find_datasets(workspace: Workspace, session: Session) -> Datasets:
 
 
 def _names(rows: type[BatchRow | AuditRow]) -> Select[tuple[str]]:
-    return select(rows.dataset).distinct()
+    # Entries of the audit log about accounts and the like are of no data set.
+    return select(rows.dataset).where(rows.dataset != "").distinct()
 
 
 def _is_name(workspace: Workspace, name: str) -> bool:

@@ -26,12 +26,12 @@ def drift(workspace: Workspace, dataset: str, batch: str) -> list[dict[str, Any]
     PSI = sum over bins of (new - old) * ln(new / old), with deciles of the old records for numbers and the old
     records' twenty most frequent values for categories; half a record is added to every bin.
     """
-    from lazaretto.loader import open_admitted
+    from lazaretto.loader import opened
 
     contract = load_contract(workspace.contract(dataset))
     kinds = {n: c.type for n, c in contract.all_columns.items() if n != contract.id and c.type in _COMPARED}
     try:
-        admitted = open_admitted(dataset, workspace=workspace, columns=(*kinds, "_batch_id"))
+        admitted = opened(workspace, dataset, columns=(*kinds, "_batch_id"))
     except Blocked:
         return []
     old: list[pl.DataFrame] = []

@@ -146,14 +146,14 @@ def _latest(
 ) -> tuple[str, pl.DataFrame]:
     """The latest batch that has admitted records, and a sample of them with the contract's columns."""
     from lazaretto.attacks.ground import Ground
-    from lazaretto.loader import open_admitted
+    from lazaretto.loader import opened
     from lazaretto.pipelines.trend import trend
 
     columns = tuple(contract.all_columns)
     batches = [night["batch"] for night in reversed(trend(workspace, dataset)) if night["admitted"]]
     if not batches:
         raise UsageError(f"no batch of {dataset} was admitted yet", hint=f"run lazaretto ingest --dataset {dataset}")
-    admitted = open_admitted(dataset, workspace=workspace, columns=(*columns, "_batch_id"))
+    admitted = opened(workspace, dataset, columns=(*columns, "_batch_id"))
     parts = [frame.filter(pl.col("_batch_id") == batches[0]).select(columns) for frame in admitted.frames()]
     frame = pl.concat(parts)
     if (image := Ground.of(frame, contract).image) is not None:

@@ -10,8 +10,8 @@ from prefect import flow, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
-from lazaretto.config import find_workspace
 from lazaretto.dashboards.night import UNUSUAL, hardest_first
+from lazaretto.entrance import enter
 from lazaretto.errors import LazarettoError, Unavailable
 from lazaretto.pipelines.ingest import IngestResult, ingest, scan_judge
 from lazaretto.pipelines.nightly import Outcome, nightly
@@ -45,14 +45,14 @@ _RETRIED: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 30], "retry
 @task(name="open workspace", tags=TAGS, persist_result=False, **_RETRIED)
 def open_workspace(workspace: str) -> Workspace:
     """The workspace, as a task of its own: its folder may be on a mount that is not there yet."""
-    return find_workspace(workspace)
+    return enter(workspace, "nightly.run")
 
 
 @task(name="ingest batch", task_run_name="ingest {dataset}", tags=TAGS, persist_result=False, **_RETRIED)
 def ingest_batch(workspace: str, dataset: str, files: Sequence[str], seed: int, device: str) -> IngestResult:
     """Everything from snapshot to checkpoint, as one task: the engine's own journal makes it safe to run again."""
     logger = get_run_logger()
-    place = find_workspace(workspace)
+    place = enter(workspace, "ingest.run", dataset)
     with alone(place.id, dataset):
         return ingest(
             place,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import shutil
@@ -16,6 +15,7 @@ from lazaretto.attest import ADMISSION
 from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
 from lazaretto.durable import make_folder, sync_tree, writable
+from lazaretto.entrance import acting
 from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import derived_key, master_key
 from lazaretto.ledger import discarded, hold_reasons, open_ledger
@@ -243,7 +243,7 @@ class _Run:
             dataset=self.dataset,
             unit=batch.id,
             batch=batch.id,
-            actor=getpass.getuser(),
+            actor=acting(self.workspace).name,
             at=self.at,
             base=base,
             epoch=next_epoch(workspace, self.dataset) if files else 0,

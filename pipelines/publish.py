@@ -78,6 +78,8 @@ class Plan:
     """Cases a release decides."""
     reason: str = ""
     """Why a person released or recalled."""
+    proposal: str = ""
+    """The approved proposal that is carried out by it, if it took two persons."""
     selection: dict[str, str] = field(default_factory=dict)
     """What a recall takes out."""
     landing: tuple[tuple[str, str], ...] = ()

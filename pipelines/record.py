@@ -15,6 +15,7 @@ from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit
 from lazaretto.parquet import scan_parquet
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS
+from lazaretto.proposals import done
 from lazaretto.records import ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 
@@ -152,6 +153,9 @@ def _record_release(session: Session, plan: Plan, attestation: Attestation | Non
         "cases": list(plan.cases),
         "counts": plan.counts,
         "reason": digest_of(plan.reason),
+        **({"proposal": plan.proposal} if plan.proposal else {}),
         **published(attestation),
     }
     append_audit(session, audit_entry(plan, action, plan.unit, detail))
+    if plan.proposal:
+        done(session, plan.actor, plan.proposal, plan.at)

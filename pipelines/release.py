@@ -95,7 +95,7 @@ class Release:
             UsageError: It was decided before, or there is no contract to judge it by.
             IntegrityViolated: The ledger contradicts itself about it.
         """
-        self._contract()
+        self.contract()
         self._rows(session)
 
     def made(self) -> Released:
@@ -107,7 +107,7 @@ class Release:
 
     def _plan(self, ledger: Ledger) -> Plan:
         workspace = self.workspace
-        contract = self._contract()
+        contract = self.contract()
         with ledger.reading() as session:
             rows = self._rows(session)
         self.on_step("decrypt")
@@ -134,12 +134,22 @@ class Release:
             digests=contract_digests(contract),
             cases=self.cases,
             reason=self.word.reason,
+            proposal=self.word.proposal,
         )
         self.on_step("prepare")
         prepare(workspace, plan)
         return plan
 
-    def _contract(self) -> Contract:
+    def rows(self, session: Session) -> tuple[CaseRow, ...]:
+        """The cases, none decided yet; empty where the rest of a held batch is to be released."""
+        return tuple(open_cases(session, self.cases)) if self.cases else ()
+
+    def contract(self) -> Contract:
+        """Today's contract of the data set.
+
+        Raises:
+            UsageError: There is none, or it is that of another one.
+        """
         contract = load_contract(self.workspace.contract(self.dataset))
         if contract.dataset != self.dataset:
             raise UsageError(f"{contract.path} is the contract of {contract.dataset!r}, not of {self.dataset!r}")

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 from sqlalchemy import select, update
 
+from lazaretto.authorisation import authorise
 from lazaretto.config import dataset_lock
 from lazaretto.durable import writable
+from lazaretto.entrance import acting
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.ledger import checkpoint, open_ledger
 from lazaretto.pipelines.cases import open_quarantine
@@ -24,6 +26,7 @@ from lazaretto.pipelines.decide import decide, remember, tell, update_cases
 from lazaretto.pipelines.publish import recover
 from lazaretto.pipelines.recheck import Recheck, recheck
 from lazaretto.pipelines.release import Release, Released
+from lazaretto.pipelines.two_persons import Wanted, require_two
 from lazaretto.pipelines.undecided import batch_by_id, cases_by_id, held_batch, open_cases
 from lazaretto.records import DIGEST, ROW, OnStep, no_step
 from lazaretto.tables import BatchRow, CaseRow
@@ -47,15 +50,18 @@ class Word:
     reason: str
     actor: str
     at: str
+    proposal: str = ""
+    """The approved proposal that is carried out, where it takes two persons."""
 
 
-def word(reason: str, actor: str | None = None, now: datetime | None = None) -> Word:
+def word(reason: str, actor: str | None = None, now: datetime | None = None, *, proposal: str = "") -> Word:
     """A person's word.
 
     Args:
         reason: Why; must say something.
         actor: Who; by default the user this process runs as.
         now: When; the clock's time by default.
+        proposal: Of what two persons want, the approved proposal.
 
     Raises:
         UsageError: The reason is empty, or it or the actor's name is not text that the ledger can hold.
@@ -64,9 +70,8 @@ def word(reason: str, actor: str | None = None, now: datetime | None = None) -> 
         raise UsageError("a decision needs a reason", hint="say why with --reason; it is kept for good")
     if "\0" in reason or _SURROGATE.search(reason):
         raise UsageError("the reason is no text that can be kept", hint="it holds bytes that are not UTF-8, or a NUL")
-    return Word(
-        reason.strip(), _name(actor or getpass.getuser()), (now or datetime.now(UTC)).isoformat(timespec="seconds")
-    )
+    at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    return Word(reason.strip(), _name(actor or getpass.getuser()), at, proposal)
 
 
 def release(
@@ -91,11 +96,13 @@ def release(
 
     Raises:
         UsageError: A case does not exist, was decided before, or its record breaks today's contract.
+        Forbidden: A case is another person's, and whoever decides is no approver.
+        NeedsApproval: The contract's policy says that it takes two persons.
         IntegrityViolated: A record cannot be read back as it was sealed, or the store was tampered with.
     """
     wanted = [
         Release(workspace, dataset, batch, ids, said, on_step, check)
-        for (dataset, batch), ids in _by_batch(workspace, cases).items()
+        for (dataset, batch), ids in _by_batch(workspace, cases, "case.decide").items()
     ]
     return _release(workspace, wanted, on_step)
 
@@ -112,7 +119,7 @@ def release_batch(
 
     Arguments and errors as for `release`.
     """
-    wanted = Release(workspace, _dataset_of(workspace, batch), batch, (), said, on_step, check)
+    wanted = Release(workspace, _dataset_to_decide(workspace, batch), batch, (), said, on_step, check)
     return _release(workspace, [wanted], on_step)[0]
 
 
@@ -120,9 +127,12 @@ def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -
     done: list[Released] = []
     with _at_work(workspace, {one.dataset for one in wanted}, on_step) as (ledger, finished):
         with ledger.reading() as session:
-            for one in wanted:
-                if one.unit not in finished:
-                    one.require_open(session)
+            todo = [one for one in wanted if one.unit not in finished]
+            for one in todo:
+                one.require_open(session)
+            if todo:
+                risky = [Wanted(one.dataset, one.batch, one.rows(session)) for one in todo]
+                require_two(session, workspace, todo[0].contract(), risky, todo[0].word)
         for one in wanted:
             try:
                 done.append(one.made() if one.unit in finished else one.make(ledger))
@@ -143,7 +153,7 @@ def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str
         UsageError: A case does not exist or was decided before.
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
-    wanted = _by_batch(workspace, cases)
+    wanted = _by_batch(workspace, cases, "case.decide")
     with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
         digests = {}
         with ledger.reading() as session:
@@ -167,7 +177,7 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
         UsageError: The batch does not exist or is not held.
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
-    dataset = _dataset_of(workspace, batch)
+    dataset = _dataset_to_decide(workspace, batch)
     with _at_work(workspace, {dataset}) as (ledger, _):
         with ledger.reading() as session:
             held_batch(session, batch)
@@ -192,7 +202,7 @@ def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word
     if not assignee.strip():
         raise UsageError("a case is assigned to somebody: the name is empty")
     who = _name(assignee.strip())
-    wanted = _by_batch(workspace, cases)
+    wanted = _by_batch(workspace, cases, "case.assign", to=who)
     with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
         with ledger.writing() as session:
             for (_, batch), ids in wanted.items():
@@ -221,19 +231,25 @@ def _at_work(
         yield ledger, frozenset(finished)
 
 
-def _by_batch(workspace: Workspace, cases: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Case ids by data set and batch."""
+def _by_batch(
+    workspace: Workspace, cases: Sequence[str], action: str, to: str | None = None
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Case ids by data set and batch, once it is clear that whoever acts may do this to each of them."""
+    who = acting(workspace)
     if not cases:
         raise UsageError("no case was named", hint="lazaretto review list shows them")
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         for row in cases_by_id(session, list(dict.fromkeys(cases))):
+            # One's own is what is assigned to oneself or to nobody; and one hands it to oneself.
+            authorise(who, action, own={row.assignee, to} <= {None, who.name}, dataset=row.dataset)
             key = (row.dataset, row.batch_id)
             found[key] = (*found.get(key, ()), row.id)
     return found
 
 
-def _dataset_of(workspace: Workspace, batch: str) -> str:
+def _dataset_to_decide(workspace: Workspace, batch: str) -> str:
+    authorise(acting(workspace), "batch.decide")
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         return batch_by_id(session, batch).dataset
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lazaretto.accounts import account_findings
 from lazaretto.config import dataset_lock
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import check_store
@@ -21,6 +22,7 @@ from lazaretto.pipelines.recalled import read_list
 from lazaretto.pipelines.record import case_id, filed, read_cases
 from lazaretto.pipelines.verify_audit import read_log
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
+from lazaretto.proposals import proposal_findings
 from lazaretto.quarantine import MANIFEST
 from lazaretto.records import ROW, OnRows, OnStep, no_rows, no_step
 from lazaretto.seen import check_seen
@@ -29,6 +31,8 @@ from lazaretto.table import LOG
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from lazaretto.attest import Chain
     from lazaretto.audit import Entry
@@ -112,6 +116,7 @@ def verify(
         session = stack.enter_context(ledger.reading())
         log = read_log(workspace, session)
         check.findings += log.findings
+        check.people(session, log.entries)
         books = {name: read_books(session, name) for name in names}
         for name in names:
             check.dataset(name, books[name], [entry for entry in log.entries if entry.dataset == name])
@@ -164,6 +169,15 @@ class _Check:
         if plan is not None:
             # What a signed plan has brought half-way is no tampering; it is compared with it when that is finished.
             self.findings[before:] = [found for found in self.findings[before:] if not _of_plan(plan, found)]
+
+    def people(self, session: Session, entries: Sequence[Entry]) -> None:
+        """Check who may do what, and what took two persons, against the audit log."""
+        self.on_step("accounts and proposals")
+        self._collect(account_findings(session, entries), "what the ledger says of accounts")
+        self._collect(proposal_findings(session, self.workspace, entries), "what the ledger says of proposals")
+        told = any(entry.action == "account.added" for entry in entries)
+        if told and not self.workspace.accounts_mark.exists():
+            self.findings.append(f"{self.workspace.accounts_mark} is gone: without it nobody is asked who they are")
 
     def _recalls(self, name: str, books: Books) -> None:
         for row in books.recalls:

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_audit, cli_drill, cli_fairness, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import (
+    cli_audit,
+    cli_drill,
+    cli_fairness,
+    cli_ingest,
+    cli_people,
+    cli_recall,
+    cli_review,
+    cli_shown,
+    cli_workspace,
+)
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -102,9 +112,15 @@ for command in (
     cli_workspace.report,
     cli_audit.verify,
     cli_audit.audit,
+    cli_people.login,
+    cli_people.logout,
+    cli_people.whoami,
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")
+app.add_typer(cli_people.accounts, name="accounts")
+app.add_typer(cli_people.tokens, name="tokens")
+app.add_typer(cli_people.proposals, name="proposals")
 contract_app.command("show")(cli_workspace.contract_show)
 
 

@@ -29,10 +29,10 @@ def audit(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     json_: Json = False,
 ) -> None:
     """What was done and by whom, oldest first; the whole log is checked against its hashes and checkpoints."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.audit_trail import Wanted, read_trail
 
-    found = read_trail(find_workspace(workspace), Wanted(dataset, action, actor, subject, since), limit)
+    found = read_trail(enter(workspace, "audit.see"), Wanted(dataset, action, actor, subject, since), limit)
     if json_:
         entries = [{**asdict(entry), "hash": entry.hash} for entry in found.entries]
         cli_shown.print_json({**asdict(found), "entries": entries})
@@ -67,11 +67,11 @@ def verify(
     json_: Json = False,
 ) -> None:
     """Re-hash store, quarantine, audit log and signatures."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.verify import verify as check
 
     with cli_shown.progress(quiet=json_) as (on_step, on_rows):
-        found = check(find_workspace(workspace), dataset, public=public, on_step=on_step, on_rows=on_rows)
+        found = check(enter(workspace, "verify.run"), dataset, public=public, on_step=on_step, on_rows=on_rows)
     if json_:
         cli_shown.print_json(asdict(found))
         if found.findings:

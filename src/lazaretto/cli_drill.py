@@ -28,10 +28,10 @@ def drill(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     json_: Json = False,
 ) -> None:
     """Plant known attacks in a copy of the latest batch and say how much would be caught."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.drill import drill as run_drill
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "drill.run", dataset)
     cli_shown.require_page(out)
     with cli_shown.progress(quiet=json_) as (on_step, _):
         found = run_drill(

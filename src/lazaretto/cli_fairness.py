@@ -15,11 +15,11 @@ def fairness(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")], workspace: Place = None, json_: Json = False
 ) -> None:
     """How often records of each group are suspected and released, over all batches, and whether that is by chance."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.fairness import fairness as compare
 
     with cli_shown.progress(quiet=json_) as (_, on_rows):
-        found = compare(find_workspace(workspace), dataset, on_rows)
+        found = compare(enter(workspace, "fairness.see"), dataset, on_rows)
     if json_:
         cli_shown.print_json(asdict(found))
         return

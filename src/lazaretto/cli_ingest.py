@@ -26,11 +26,11 @@ def ingest(
     json_: Json = False,
 ) -> None:
     """The main job: judge a batch, store what is admitted, quarantine what is not."""
-    from lazaretto.config import find_workspace
     from lazaretto.contract import load_contract
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.landing import waiting
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "ingest.run", dataset)
     if files and dataset is None:
         named = (place.root / "contracts" / f"{files[0]}.yaml").is_file() and Path(files[0]).name == files[0]
         hint = f"did you mean --dataset {files[0]}?" if named else "add --dataset NAME"
@@ -68,10 +68,10 @@ def nightly(
     json_: Json = False,
 ) -> None:
     """Every data set once: ingest what waits, then trend, drift and, with --drill, a drill."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.nightly import nightly as run_night
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "nightly.run")
     cli_shown.require_page(out)
     if _prefect(quiet=json_):
         from lazaretto.pipelines.flows import NightBroken, nightly_flow
@@ -118,9 +118,9 @@ def serve(
     cron: Annotated[str, typer.Option(help="When the night begins, as cron says it.")] = "0 2 * * *",
 ) -> None:
     """Serve nightly on a schedule with Prefect, until interrupted."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "nightly.run")
     if not prefect_api():
         raise UsageError(
             "serve needs a Prefect API", hint="start one with 'prefect server start' and set PREFECT_API_URL to it"

@@ -52,9 +52,9 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     json_: Json = False,
 ) -> None:
     """Take admitted records out of the store again, and list the training runs that read them."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import acting, enter
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "recall.see" if list_ or show is not None or dry_run else "recall.make", dataset)
     given = [one for one in (source, batch, records, after_version) if one is not None]
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already", hint="name another file, or remove it first")
@@ -82,7 +82,7 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     from lazaretto.pipelines.review import word
 
     with cli_shown.progress(quiet=json_) as (on_step, on_rows):
-        said = word(reason)
+        said = word(reason, acting(place).name)
         made = take_out(place, dataset, selection, said, may_return=may_return, on_step=on_step, on_rows=on_rows)
     page = _page(place, made, out)
     missed = absent(place, made, selection)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lazaretto import cli_shown
+from lazaretto import cli_people, cli_shown
 from lazaretto.cli_workspace import Json, Place
 from lazaretto.errors import UsageError
 
@@ -44,11 +44,11 @@ def list_(
     json_: Json = False,
 ) -> None:
     """List cases, the most suspicious first."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.cases import count_cases, list_cases, require_batch
     from lazaretto.pipelines.waiting import list_cluster
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "case.list")
     require_batch(place, batch)
     chosen = None if state == "all" else state
     if cluster is None:
@@ -91,11 +91,11 @@ def clusters(
     json_: Json = False,
 ) -> None:
     """List the clusters of what waits, each with a rule that describes it."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.cases import require_batch
     from lazaretto.pipelines.waiting import list_clusters
 
-    where = find_workspace(workspace)
+    where = enter(workspace, "case.list")
     require_batch(where, batch)
     found = list_clusters(where, dataset=dataset, batch=batch)
     if json_:
@@ -122,10 +122,15 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show one case: the record, why it waits, what was decided."""
-    from lazaretto.config import find_workspace
+    from lazaretto.authorisation import authorise
+    from lazaretto.entrance import acting, enter
     from lazaretto.pipelines.cases import show_case
 
-    found = show_case(find_workspace(workspace), case, personal=personal)
+    place = enter(workspace, "case.see_personal" if personal else "case.see")
+    found = show_case(place, case, personal=personal)
+    if personal:
+        own = found.case.assignee in {None, acting(place).name}
+        authorise(acting(place), "case.see_personal", own=own, dataset=found.case.dataset)
     record = {name: _readable(value) for name, value in found.record.items()}
     if json_:
         cli_shown.print_json({**asdict(found), "record": record})
@@ -162,13 +167,18 @@ def release(
     json_: Json = False,
 ) -> None:
     """Let records into the store, judged by today's contract, each exactly once."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import acting, enter
     from lazaretto.pipelines.review import release as release_cases
     from lazaretto.pipelines.review import release_batch, word
+    from lazaretto.pipelines.two_persons import NeedsApproval
 
-    place, said = find_workspace(workspace), word(reason)
+    place = enter(workspace, "batch.decide" if batch and cluster is None else "case.decide")
+    said = word(reason, acting(place).name)
     cases, batch = _chosen(place, cases, batch, cluster)
-    released = [release_batch(place, batch, said)] if batch else release_cases(place, cases, said)
+    try:
+        released = [release_batch(place, batch, said)] if batch else release_cases(place, cases, said)
+    except NeedsApproval as needed:
+        cli_people.proposed(place, needed, json_=json_)
     if json_:
         cli_shown.print_json([asdict(one) for one in released])
         return
@@ -188,11 +198,12 @@ def discard(
     json_: Json = False,
 ) -> None:
     """Keep records out for good; the same content is refused when it arrives again."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import acting, enter
     from lazaretto.pipelines.review import discard as discard_cases
     from lazaretto.pipelines.review import discard_batch, word
 
-    place, said = find_workspace(workspace), word(reason)
+    place = enter(workspace, "batch.decide" if batch and cluster is None else "case.decide")
+    said = word(reason, acting(place).name)
     cases, batch = _chosen(place, cases, batch, cluster)
     count = discard_batch(place, batch, said) if batch else len(discard_cases(place, cases, said))
     if json_:
@@ -211,11 +222,12 @@ def assign(
     json_: Json = False,
 ) -> None:
     """Hand cases to someone."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import acting, enter
     from lazaretto.pipelines.review import assign as assign_cases
     from lazaretto.pipelines.review import word
 
-    done = assign_cases(find_workspace(workspace), cases, to, word(reason))
+    place = enter(workspace, "case.assign")
+    done = assign_cases(place, cases, to, word(reason, acting(place).name))
     if json_:
         cli_shown.print_json({"assigned": list(done), "to": to})
     else:

@@ -72,12 +72,12 @@ def status(
     json_: Json = False,
 ) -> None:
     """What waits, what is held, since when."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
     from lazaretto.pipelines.heartbeat import last_night, require_night
     from lazaretto.pipelines.status import status as look
     from lazaretto.timespan import timespan
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "status.see")
     within = None if nightly_within is None else timespan(nightly_within)
     if within is not None:
         require_night(place, within)
@@ -110,9 +110,9 @@ def report(
     json_: Json = False,
 ) -> None:
     """Where one batch's HTML report lies, or a copy of it."""
-    from lazaretto.config import find_workspace
+    from lazaretto.entrance import enter
 
-    place = find_workspace(workspace)
+    place = enter(workspace, "report.see")
     known = {path.name for path in place.state.joinpath("batches").glob("b-*")}
     path = place.batch(batch) / "report.html" if batch in known else None
     if path is None or not path.exists():
@@ -133,12 +133,12 @@ def contract_show(
     json_: Json = False,
 ) -> None:
     """Print the suite that a contract stands for: every expectation, its scope and its severity."""
-    from lazaretto.config import find_workspace
     from lazaretto.contract import load_contract
+    from lazaretto.entrance import enter
     from lazaretto.expectations.suite import build_suite
 
     path = Path(dataset)
-    found = path if path.suffix in (".yaml", ".yml") else find_workspace(workspace).contract(dataset)
+    found = path if path.suffix in (".yaml", ".yml") else enter(workspace, "contract.see").contract(dataset)
     contract = load_contract(found)
     suite = build_suite(contract)
     if docs is not None:

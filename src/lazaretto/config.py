@@ -17,6 +17,8 @@ from lazaretto.errors import Unavailable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lazaretto.authorisation import Who
+
 FILE = "lazaretto.toml"
 VARIABLE = "LAZARETTO_WORKSPACE"
 LEDGER_VARIABLE = "LAZARETTO_LEDGER_URL"
@@ -66,6 +68,18 @@ class Workspace:
     ledger_url: str
     keys: Path
     anchor: Path | None = None
+    who: Who | None = None
+    """Who came in to act in it; see `lazaretto.entrance`."""
+
+    @property
+    def people(self) -> Path:
+        """What is kept of accounts beside the ledger."""
+        return self.state / "people"
+
+    @property
+    def accounts_mark(self) -> Path:
+        """Is there as soon as there are accounts: from then on nobody acts without one."""
+        return self.people / "accounts"
 
     @property
     def state(self) -> Path:

@@ -124,6 +124,17 @@ class Column(_Frozen):
         return self
 
 
+class TwoPersons(_Frozen):
+    """What one person alone may not let in, where the workspace has accounts."""
+
+    p_value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0001
+    """Records that are at most this likely to be clean."""
+    records: Annotated[int, Field(ge=0)] = 20
+    """More records than this of one batch within a day."""
+    trigger: bool = True
+    """Records that carry a mined trigger."""
+
+
 class Policy(_Frozen):
     """How suspicion becomes a decision; each number is the user's choice and has a meaning."""
 
@@ -145,6 +156,8 @@ class Policy(_Frozen):
     """A batch with fewer records is held."""
     max_records: Annotated[int | None, Field(ge=0)] = None
     """A batch with more records is held."""
+    two_persons: TwoPersons = TwoPersons()
+    """What is released by two persons only."""
 
     @model_validator(mode="after")
     def _volume_is_a_range(self) -> Self:

@@ -39,6 +39,10 @@ class Unavailable(UsageError):  # noqa: N818  reads as what happened
     """A mount, a disk, the ledger or another process stands in the way just now; the same command may succeed later."""
 
 
+class Forbidden(UsageError):  # noqa: N818  reads as what happened
+    """Whoever asked is not known, or may not do that. Nothing was changed."""
+
+
 class ContractError(UsageError):
     """A contract that cannot be read or does not say what it must."""
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lazaretto import attest
-from lazaretto.config import Workspace, find_workspace
+from lazaretto.entrance import enter
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
 from lazaretto.keys import PUBLISHER, public_key
 from lazaretto.seen import check_seen
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lazaretto.attest import Attestation, Chain
+    from lazaretto.config import Workspace
 
 _HINT = "do not train on it; lazaretto verify says what is wrong"
 _CLOCK_SKEW = timedelta(minutes=10)
@@ -60,11 +61,26 @@ def gate(
             not there.
         IntegrityViolated: Store or attestations are not what was signed.
         UsageError: No workspace, its public key is missing, or the run's id is none.
+        Forbidden: The workspace has accounts, and whoever asks is not known there or may not ask.
     """
+    oldest = timespan(max_age) if isinstance(max_age, str) else max_age
+    place = enter(workspace, "gate.ask", dataset)
+    return answer(place, dataset, version=version, max_age=oldest, batch=batch, run=run, now=now)
+
+
+def answer(
+    place: Workspace,
+    dataset: str,
+    *,
+    version: int | None = None,
+    max_age: timedelta | None = None,
+    batch: str | None = None,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> Attestation:
+    """As `gate`, to whoever came in already."""
     if run is not None:
         _check_run(run)
-    oldest = timespan(max_age) if isinstance(max_age, str) else max_age
-    place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
     chain = require(place, dataset)
     attestation = chain.head if version is None else chain.at(version)
     if attestation is None:
@@ -73,7 +89,7 @@ def gate(
         _check_active(place, chain, attestation)
     _check_recalled(chain, attestation)
     moment = now or datetime.now(UTC)
-    _check_age(attestation, oldest, moment)
+    _check_age(attestation, max_age, moment)
     if batch is not None and not chain.holds(attestation, batch):
         from lazaretto.blocked import batch_not_there
 

@@ -5,7 +5,6 @@ A change and its audit entry are one transaction: no audit entry, no change.
 
 from __future__ import annotations
 
-import getpass
 import hmac
 import json
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lazaretto.attest import NOTHING
 from lazaretto.audit import Checkpoint, Entry, anchors, digest_of, origin_of, read_checkpoint, write_checkpoint
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
+from lazaretto.entrance import acting
 from lazaretto.errors import IntegrityViolated, Unavailable
 from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
 from lazaretto.tables import AuditRow, DiscardRow, RunRow
@@ -161,6 +161,7 @@ def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str
     Raises:
         UsageError: The ledger cannot be written or the audit key not be used: then the run may not begin.
     """
+    who = acting(workspace).name
     where = (RunRow.run == run, RunRow.dataset == attestation.dataset, RunRow.version == attestation.version)
     with open_ledger(workspace) as ledger:
         with ledger.writing() as session:
@@ -169,7 +170,7 @@ def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str
                 row = RunRow(run=run, dataset=attestation.dataset, attestation=attestation.digest, at=at, **facts)
                 session.add(row)
                 detail = {**facts, "attestation": attestation.digest}
-                append_audit(session, Entry(0, at, getpass.getuser(), "run.passed", attestation.dataset, run, detail))
+                append_audit(session, Entry(0, at, who, "run.passed", attestation.dataset, run, detail))
         checkpoint(ledger)
 
 

@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lazaretto.config import Workspace, find_workspace
+from lazaretto.entrance import enter
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
-from lazaretto.gatekeeper import gate, require
+from lazaretto.gatekeeper import answer, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch.utils.data import IterableDataset
 
     from lazaretto.attest import Attestation, StoreFile
+    from lazaretto.config import Workspace
 
 RECORD_ID = "_record_id"
 """Store column with each record's id; given out when asked for by name."""
@@ -53,9 +54,21 @@ def open_admitted(
         Blocked: The gate says no.
         IntegrityViolated: Store or attestations are not what was signed.
         UsageError: No workspace, or a column that is not there.
+        Forbidden: The workspace has accounts, and whoever asks is not known there or may not read.
     """
-    place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
-    attestation = gate(dataset, version=version, run=run, workspace=place)
+    return opened(enter(workspace, "data.read", dataset), dataset, version, columns=columns, run=run)
+
+
+def opened(
+    place: Workspace,
+    dataset: str,
+    version: int | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    run: str | None = None,
+) -> Admitted:
+    """As `open_admitted`, for whoever came in already."""
+    attestation = answer(place, dataset, version=version, run=run)
     chain = require(place, dataset)
     files = tuple(chain.files(attestation.epoch).values())
     if not files:

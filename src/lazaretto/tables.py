@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Float,
     ForeignKey,
@@ -156,6 +157,74 @@ class RunRow(Base):
     epoch: Mapped[int] = mapped_column(BigInteger)
     attestation: Mapped[str] = mapped_column(String(64))
     at: Mapped[str] = mapped_column(String(40))
+
+
+class AccountRow(Base):
+    """A person who may log in. What gives rights is repeated in the audit log, so that a change past it is found."""
+
+    __tablename__ = "accounts"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    roles: Mapped[str] = mapped_column(Text)
+    """JSON list."""
+    active: Mapped[bool] = mapped_column(Boolean)
+    password: Mapped[str] = mapped_column(Text)
+    """Argon2id, in its usual form with salt and costs; empty for one who logs in elsewhere."""
+    totp: Mapped[str] = mapped_column(Text)
+    """Secret of the one-time codes, sealed with a key derived from the master key; empty before it is confirmed."""
+    totp_step: Mapped[int] = mapped_column(BigInteger)
+    """Time step of the newest code that was used: none is taken twice."""
+    public_key: Mapped[str] = mapped_column(Text)
+    """PEM; what their approvals are signed with. Empty for who is no approver."""
+    private_key: Mapped[str] = mapped_column(Text)
+    """PEM, encrypted with their password."""
+    failures: Mapped[int] = mapped_column(Integer)
+    """Wrong passwords and codes in a row."""
+    blocked_until: Mapped[str] = mapped_column(String(40))
+
+
+class SessionRow(Base):
+    """A login, or a program's token; known by the digest of a secret that is nowhere here."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("sessions_by_name", "name"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 (hex) of the secret."""
+    kind: Mapped[str] = mapped_column(String(10))
+    """``login`` or ``token``."""
+    name: Mapped[str] = mapped_column(String(60))
+    """Of the account, or of the token."""
+    scopes: Mapped[str] = mapped_column(Text)
+    """JSON list; of a token."""
+    datasets: Mapped[str] = mapped_column(Text)
+    """JSON list; of a token, empty for all."""
+    made_by: Mapped[str] = mapped_column(String(60))
+    made_at: Mapped[str] = mapped_column(String(40))
+    expires_at: Mapped[str] = mapped_column(String(40))
+    closed_at: Mapped[str] = mapped_column(String(40))
+    """Empty while it is open."""
+
+
+class ProposalRow(Base):
+    """What one person proposed, and another must approve before it is done."""
+
+    __tablename__ = "proposals"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    dataset: Mapped[str] = mapped_column(String(100))
+    statement: Mapped[str] = mapped_column(Text)
+    """Canonical JSON: exactly what is proposed."""
+    proposed_by: Mapped[str] = mapped_column(String(60))
+    at: Mapped[str] = mapped_column(String(40))
+    expires_at: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(20))
+    """``open``, ``approved``, ``done``, ``refused`` or ``withdrawn``."""
+    decided_by: Mapped[str] = mapped_column(String(60))
+    decided_at: Mapped[str] = mapped_column(String(40))
+    approval: Mapped[str] = mapped_column(Text)
+    """DSSE envelope around the statement, signed with the approver's key."""
 
 
 class AuditRow(Base):

@@ -1,0 +1,275 @@
+"""Logins of people and tokens of programs: kept in the ledger, known there by the digest of their secret alone.
+
+A person's secret lies in a file of their own that nobody else can read; a program's is shown once, when it is made,
+and is given in the environment variable ``LAZARETTO_TOKEN``. Both expire and can be closed. Wrong passwords are
+counted: after five in a row an account waits, each time twice as long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from lazaretto.accounts import password_fits
+from lazaretto.audit import Entry
+from lazaretto.authorisation import SCOPES, Who, authorise
+from lazaretto.durable import make_folder, write_durably
+from lazaretto.errors import Forbidden, IntegrityViolated, UsageError
+from lazaretto.ledger import append_audit, checkpoint, open_ledger
+from lazaretto.one_time_codes import step_of, unsealed
+from lazaretto.tables import AccountRow, SessionRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from lazaretto.config import Workspace
+
+VARIABLE = "LAZARETTO_TOKEN"
+LOGIN_LASTS = timedelta(hours=12)
+TOKEN_LASTS_AT_MOST = timedelta(days=366)
+_FREE_TRIES = 5
+_FIRST_WAIT = timedelta(seconds=30)
+_LONGEST_WAIT = timedelta(minutes=15)
+_WRONG = "the name, the password or the one-time code is wrong"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A login or a program's token, without its secret."""
+
+    id: str
+    """First twelve digits of its digest; names it for revoking."""
+    kind: str
+    name: str
+    scopes: tuple[str, ...]
+    datasets: tuple[str, ...]
+    made_by: str
+    made_at: str
+    expires_at: str
+    closed_at: str
+
+
+def log_in(workspace: Workspace, name: str, password: str, code: str = "", now: datetime | None = None) -> str:
+    """Open a session; gives its secret.
+
+    Raises:
+        Forbidden: Name, password or code is wrong (which is not said), the account is not active, or it waits after
+            too many tries.
+    """
+    moment = now or datetime.now(UTC)
+    with open_ledger(workspace) as ledger:
+        with ledger.writing() as session:
+            refused = check_credentials(session, workspace, name, password, code, moment)
+            secret = "lzs_" + secrets.token_urlsafe(32)
+            if refused is None:
+                _add(session, secret, Token("", "login", name, (), (), name, "", "", ""), moment, moment + LOGIN_LASTS)
+                append_audit(session, Entry(0, _text(moment), name, "session.opened", "", _id(secret)[:12], {}))
+            else:
+                append_audit(session, Entry(0, _text(moment), name[:60], "login.refused", "", name[:60], {}))
+        checkpoint(ledger)
+    if refused is not None:
+        raise refused  # after the try was counted and written down
+    return secret
+
+
+def check_credentials(
+    session: Session, workspace: Workspace, name: str, password: str, code: str, now: datetime
+) -> Forbidden | None:
+    """Why a person is not who they say they are, or None; a wrong try is counted, and a code taken once.
+
+    The caller commits what was counted, and raises after that.
+    """
+    row = session.get(AccountRow, name)
+    if row is None:
+        password_fits(AccountRow(password=""), password)  # takes as long as for a name that is there
+        return Forbidden(_WRONG)
+    if row.blocked_until and _text(now) < row.blocked_until:
+        return Forbidden(
+            f"{name} waits until {row.blocked_until} after too many wrong tries", hint="an admin can set a new password"
+        )
+    fits = password_fits(row, password) and bool(row.active)
+    if fits and row.totp:
+        step = step_of(unsealed(workspace, name, row.totp), code, now)
+        fits = step is not None and step > row.totp_step
+        row.totp_step = step if fits and step is not None else row.totp_step
+    if fits:
+        row.failures, row.blocked_until = 0, ""
+        return None
+    row.failures += 1
+    if row.failures >= _FREE_TRIES:
+        wait = min(_FIRST_WAIT * 2 ** min(row.failures - _FREE_TRIES, 10), _LONGEST_WAIT)
+        row.blocked_until = _text(now + wait)
+    return Forbidden(_WRONG, hint="lazaretto login asks for all three")
+
+
+def identify(workspace: Workspace, now: datetime | None = None) -> Who:
+    """Who a command acts for: the token of the environment, else the login of this user on this machine.
+
+    Raises:
+        Forbidden: Nobody is logged in, or the session or token ended.
+        IntegrityViolated: There are no accounts although there were.
+    """
+    secret = os.environ.get(VARIABLE) or _read_secret(workspace)
+    if not secret:
+        raise Forbidden(
+            "this workspace has accounts, and nobody is logged in",
+            hint=f"lazaretto login NAME; a program gets a token in {VARIABLE}",
+        )
+    return of_secret(workspace, secret, now)
+
+
+def of_secret(workspace: Workspace, secret: str, now: datetime | None = None) -> Who:
+    """Whose a secret is.
+
+    Raises:
+        Forbidden: It is none, or ended.
+    """
+    moment = _text(now or datetime.now(UTC))
+    with open_ledger(workspace) as ledger, ledger.reading() as session:
+        if not session.scalar(select(func.count()).select_from(AccountRow)):
+            raise IntegrityViolated(
+                f"{workspace.accounts_mark} says that there are accounts, but the ledger has none",
+                hint="restore the ledger that belongs here; if no account was ever made: lazaretto accounts add",
+            )
+        row = session.get(SessionRow, _id(secret))
+        if row is None or row.closed_at or row.expires_at <= moment:
+            raise Forbidden("the login or token is not known here, or it ended", hint="lazaretto login NAME")
+        if row.kind == "token":
+            return Who(row.name, ("service",), tuple(json.loads(row.scopes)), tuple(json.loads(row.datasets)))
+        account = session.get(AccountRow, row.name)
+        if account is None or not account.active:
+            raise Forbidden(f"the account {row.name} is closed", hint="an admin can open it again")
+        return Who(account.name, tuple(json.loads(account.roles)))
+
+
+def make_token(
+    workspace: Workspace,
+    who: Who,
+    name: str,
+    scopes: Sequence[str],
+    lasts: timedelta,
+    datasets: Sequence[str] = (),
+    now: datetime | None = None,
+) -> str:
+    """Make a token for a program; gives its secret, which is nowhere else.
+
+    Raises:
+        UsageError: A scope is not known, or it would never expire.
+        Forbidden: Whoever asks may not make one, or not for what they may not do themselves.
+    """
+    authorise(who, "token.make")
+    unknown = next((scope for scope in scopes if scope not in SCOPES), None)
+    if unknown is not None or not scopes:
+        raise UsageError(f"{unknown!r} is nothing a token can be for", hint=f"scopes: {', '.join(SCOPES)}")
+    if not timedelta() < lasts <= TOKEN_LASTS_AT_MOST:
+        raise UsageError(f"a token lasts at most {TOKEN_LASTS_AT_MOST.days} days")
+    if not name.strip() or len(name) > 60 or not name.isprintable():  # noqa: PLR2004  the column's width
+        raise UsageError(f"{name[:40]!r} is no name of a token: 1 to 60 printable characters")
+    moment = now or datetime.now(UTC)
+    secret = "lzt_" + secrets.token_urlsafe(32)
+    token = Token("", "token", name, tuple(scopes), tuple(datasets), who.name, "", "", "")
+    with open_ledger(workspace) as ledger:
+        with ledger.writing() as session:
+            _add(session, secret, token, moment, moment + lasts)
+            detail = {"scopes": sorted(scopes), "datasets": sorted(datasets), "expires": _text(moment + lasts)}
+            append_audit(session, Entry(0, _text(moment), who.name, "token.made", "", _id(secret)[:12], detail))
+        checkpoint(ledger)
+    return secret
+
+
+def list_tokens(workspace: Workspace) -> list[Token]:
+    """Every login and token that was ever made, oldest first."""
+    with open_ledger(workspace) as ledger, ledger.reading() as session:
+        return [_token(row) for row in session.scalars(select(SessionRow).order_by(SessionRow.made_at, SessionRow.id))]
+
+
+def close(workspace: Workspace, who: Who, token: str, now: datetime | None = None) -> Token:
+    """End a login or a token, named by the first digits of its id.
+
+    Raises:
+        UsageError: There is none, or more than one such.
+        Forbidden: It is somebody else's.
+    """
+    moment = _text(now or datetime.now(UTC))
+    with open_ledger(workspace) as ledger:
+        with ledger.writing() as session:
+            rows = session.scalars(select(SessionRow).where(SessionRow.id.startswith(token, autoescape=True))).all()
+            if len(rows) != 1 or not token:
+                raise UsageError(
+                    f"{len(rows)} logins and tokens are called {token!r}", hint="lazaretto tokens list shows their ids"
+                )
+            row = rows[0]
+            if row.kind == "token" or row.name != who.name:
+                authorise(who, "token.revoke", own=row.made_by == who.name)
+            if not row.closed_at:
+                row.closed_at = moment
+                append_audit(session, Entry(0, moment, who.name, "session.closed", "", row.id[:12], {}))
+            closed = _token(row)
+        checkpoint(ledger)
+    return closed
+
+
+def keep_secret(workspace: Workspace, secret: str) -> Path:
+    """Put a login's secret where only this user can read it."""
+    path = _secret_file(workspace)
+    make_folder(path.parent)
+    write_durably(path, secret.encode() + b"\n")
+    return path
+
+
+def forget_secret(workspace: Workspace) -> str:
+    """Take the login's secret away; gives its id, or nothing."""
+    secret = _read_secret(workspace)
+    _secret_file(workspace).unlink(missing_ok=True)
+    return _id(secret) if secret else ""
+
+
+def _secret_file(workspace: Workspace) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "lazaretto" / workspace.id / "login"
+
+
+def _read_secret(workspace: Workspace) -> str:
+    try:
+        return _secret_file(workspace).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _add(session: Session, secret: str, token: Token, made: datetime, expires: datetime) -> None:
+    session.add(
+        SessionRow(
+            id=_id(secret),
+            kind=token.kind,
+            name=token.name,
+            scopes=json.dumps(token.scopes),
+            datasets=json.dumps(token.datasets),
+            made_by=token.made_by,
+            made_at=_text(made),
+            expires_at=_text(expires),
+            closed_at="",
+        )
+    )
+
+
+def _token(row: SessionRow) -> Token:
+    lists = (tuple(json.loads(row.scopes)), tuple(json.loads(row.datasets)))
+    return Token(row.id[:12], row.kind, row.name, *lists, row.made_by, row.made_at, row.expires_at, row.closed_at)
+
+
+def _id(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
