@@ -100,7 +100,7 @@ def test_too_many_wrong_tries_must_wait_longer_and_longer(peopled: Workspace) ->
     for _ in range(5):
         with pytest.raises(Forbidden, match="is wrong"):
             log_in(peopled, "ann", OTHER, now=NOW)
-    with pytest.raises(Forbidden, match="waits until 2026-.*after too many"):
+    with pytest.raises(Forbidden, match=r"waits until 2026-.*after too many"):
         log_in(peopled, "ann", PASSWORD, now=NOW + timedelta(seconds=29))
     later = NOW + timedelta(seconds=30)
     with pytest.raises(Forbidden, match="is wrong"):
@@ -153,7 +153,7 @@ def test_a_token_ends_by_time_and_by_hand(peopled: Workspace) -> None:
     with pytest.raises(Forbidden, match="it ended"):
         of_secret(peopled, secret, NOW + timedelta(days=1))
     token = list_tokens(peopled)[-1]
-    with pytest.raises(Forbidden, match="token.revoke"):
+    with pytest.raises(Forbidden, match=r"token\.revoke"):
         close(peopled, Who("eve", ("engineer",)), token.id)
     close(peopled, ROOT, token.id, NOW)
     with pytest.raises(Forbidden, match="it ended"):

@@ -106,7 +106,7 @@ def test_nobody_approves_their_own(office: Office) -> None:
     made = propose(office.workspace, office.ben, office.wants(office.ben).wish, NOW)
     with pytest.raises(Forbidden, match="what is their own"):
         office.approved(made)
-    with pytest.raises(Forbidden, match="proposal.approve"):
+    with pytest.raises(Forbidden, match=r"proposal\.approve"):
         approve(office.workspace, office.ann, made.id, Credentials(PASSWORD, ""), NOW)
     with pytest.raises(Forbidden, match="is not approved"):
         office.done(made)
@@ -175,7 +175,7 @@ def test_whoever_lost_the_right_to_approve_has_approved_nothing(how: str, office
         set_password(office.workspace, ROOT, "ben", "some other words entirely")
     else:
         change_account(office.workspace, ROOT, "ben", roles=["analyst", "engineer"], active=how != "closed")
-    with pytest.raises((Forbidden, IntegrityViolated), match="may not approve|not signed with the key"):
+    with pytest.raises((Forbidden, IntegrityViolated), match=r"may not approve|not signed with the key"):
         carry_out_proposal(acting_as(office.workspace, Who("cleo", ("approver",))), made.id, NOW)
     assert stored(office.workspace).height == 16
 
@@ -213,9 +213,9 @@ def test_many_at_once_take_two_and_so_do_many_one_after_the_other(workspace: Wor
 def test_a_held_batch_of_many_takes_two(workspace: Workspace) -> None:
     office = Office(workspace, CONTRACT.rstrip() + "\npolicy: {two_persons: {records: 3}}\n")
     batch = publish(acting_as(workspace, Who("eng", ("engineer",))), 100, hold=True).batch
-    with pytest.raises(Forbidden, match="batch.decide"):
+    with pytest.raises(Forbidden, match=r"batch\.decide"):
         release_batch(office.place(office.ann), batch, word("fine", "ann", NOW), check=no_fault)
-    with pytest.raises(NeedsApproval, match="8 records of b-.* are more than 3"):
+    with pytest.raises(NeedsApproval, match=r"8 records of b-.* are more than 3"):
         release_batch(office.place(office.ben), batch, word("fine", "ben", NOW), check=no_fault)
 
 
