@@ -135,6 +135,7 @@ class Walk:
         sound = self._may(name) and name != seen.by and self.now < seen.expires and not seen.ended and fits
         self._judge("approved", sound and not seen.approved_by, f"{name} approved {proposal}")
         seen.approved_by, seen.key = name, person.key
+        seen.forged = False  # an approval that was forged before is written over by a real one
 
     def carry_out(self, chosen: str | None = None) -> None:
         """Somebody has it done; sometimes with a proposal of something else."""
