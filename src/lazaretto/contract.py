@@ -134,6 +134,9 @@ class TwoPersons(_Frozen):
     trigger: bool = True
     """Records that carry a mined trigger."""
 
+    def __str__(self) -> str:
+        return f"{{p_value: {self.p_value:g}, records: {self.records}, trigger: {str(self.trigger).lower()}}}"
+
 
 class Policy(_Frozen):
     """How suspicion becomes a decision; each number is the user's choice and has a meaning."""
