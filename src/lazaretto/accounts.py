@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lazaretto.authorisation import Role, Who
     from lazaretto.config import Workspace
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,59}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,59}")
 SHORTEST = 12
 """Characters of a password at least (NIST SP 800-63B asks for 8, and 15 where there is no second factor)."""
 LONGEST = 1000
@@ -74,15 +74,13 @@ def add_account(
         Forbidden: Whoever asks is no admin.
     """
     chosen = _roles(roles)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name of an account", hint="1 to 60 lower-case letters, digits, '.', '_', '@' and '-'"
         )
     _check_password(name, password)
-    row = AccountRow(
-        name=name, roles=json.dumps(chosen), active=True, password=_hashed(password), totp="", totp_step=0,
-        public_key="", private_key="", failures=0, blocked_until="",
-    )  # fmt: skip
+    row = new_row(name, chosen)
+    row.password = _hashed(password)
     _give_key(row, password)
     with open_ledger(workspace) as ledger:
         with ledger.writing() as session:
@@ -97,10 +95,18 @@ def add_account(
             make_folder(workspace.people)
             write_durably(workspace.accounts_mark, b"This workspace has accounts; see docs/people.md.\n")
             session.add(row)
-            _tell(session, "account.added", who.name, row, now)
+            tell_account(session, "account.added", who.name, row, now)
             made = _account(row)
         checkpoint(ledger)
     return made
+
+
+def new_row(name: str, roles: Sequence[str], subject: str = "") -> AccountRow:
+    """An account that nobody has a password of."""
+    return AccountRow(
+        name=name, roles=json.dumps(list(roles)), active=True, password="", totp="", totp_step=0, public_key="",
+        private_key="", failures=0, blocked_until="", subject=subject,
+    )  # fmt: skip
 
 
 def change_account(
@@ -245,13 +251,14 @@ def _changed(
             if row is None:
                 raise UsageError(f"there is no account {name}", hint="lazaretto accounts list shows them")
             change(session, row)
-            _tell(session, action, who.name, row, now)
+            tell_account(session, action, who.name, row, now)
             made = _account(row)
         checkpoint(ledger)
     return made
 
 
-def _tell(session: Session, action: str, actor: str, row: AccountRow, now: datetime | None) -> None:
+def tell_account(session: Session, action: str, actor: str, row: AccountRow, now: datetime | None) -> None:
+    """Write into the audit log what an account is now."""
     at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     append_audit(session, Entry(0, at, actor, action, "", row.name, _said(row)))
 
@@ -263,6 +270,7 @@ def _said(row: AccountRow) -> dict[str, object]:
         "password": digest_of(row.password),
         "codes": digest_of(row.totp),
         "key": digest_of(row.public_key),
+        "subject": digest_of(row.subject),
     }
 
 

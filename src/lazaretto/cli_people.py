@@ -32,16 +32,29 @@ Roles = Annotated[list[str], typer.Option("--role", help="viewer, analyst, appro
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL")]
 
 
-def login(name: Name, workspace: Place = None, json_: Json = False) -> None:
+def login(
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    oidc: Annotated[bool, typer.Option("--oidc", help="At the identity provider, in a browser.")] = False,
+    workspace: Place = None,
+    json_: Json = False,
+) -> None:
     """Log in for twelve hours; asks for the password and, where they are set up, a one-time code."""
+    from lazaretto import sessions
     from lazaretto.config import find_workspace
-    from lazaretto.sessions import keep_secret, log_in
 
     place = find_workspace(workspace)
     if not place.accounts_mark.exists():
         raise UsageError("this workspace has no accounts", hint="lazaretto accounts add makes the first, an admin's")
-    secret = log_in(place, name, _asked("password"), _asked("one-time code (empty if none)", last=True))
-    keep_secret(place, secret)
+    if oidc == (name is not None):
+        raise UsageError("a login is of a NAME, or --oidc", hint="lazaretto login NAME")
+    if name is None:
+        from lazaretto.oidc import log_in
+
+        name, secret = log_in(place, _open_page)
+    else:
+        code = "one-time code (empty if none)"
+        secret = sessions.log_in(place, name, _asked("password"), _asked(code, last=True))
+    sessions.keep_secret(place, secret)
     _say({"name": name}, f"{name} is logged in", json_=json_)
 
 
@@ -296,6 +309,10 @@ def _lines(one: Proposal) -> list[str]:
         f"  {one.proposed_by} {one.at}: {one.reason}",
         *(f"  takes two because {why}" for why in one.why),
     ]
+
+
+def _open_page(address: str) -> None:
+    sys.stderr.write(f"open this in a browser of this machine: {address}\n")
 
 
 def _until(one: Token) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lazaretto.authorisation import Who
+    from lazaretto.oidc import Provider
 
 FILE = "lazaretto.toml"
 VARIABLE = "LAZARETTO_WORKSPACE"
@@ -30,10 +31,11 @@ _ODD = set("%#?[]^|\\")
 """Characters that Delta Lake takes for an escape, a part of a URL or a pattern, when they stand in a path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _KNOWN: dict[str, tuple[str, ...]] = {
-    "": ("id", "ledger", "audit", "keys"),
+    "": ("id", "ledger", "audit", "keys", "oidc"),
     "ledger": ("url",),
     "audit": ("anchor",),
     "keys": ("folder",),
+    "oidc": ("issuer", "client_id", "name_claim", "roles_claim", "roles"),
 }
 _TEMPLATE = """\
 # A Lazaretto workspace. Paths are relative to this file.
@@ -56,6 +58,12 @@ id = "{id}"
 # A machine that only runs the gate needs publisher.pub alone; where others can write this workspace, let the
 # environment variable LAZARETTO_KEYS name a folder of that machine's own instead.
 folder = "keys"
+
+# [oidc]
+# Where people have accounts, they can log in at an identity provider (lazaretto login --oidc); see docs/people.md.
+# issuer = "https://id.example.org"
+# client_id = "lazaretto"
+# roles = {{ "data-stewards" = ["analyst"], "leads" = ["analyst", "approver"] }}
 """
 
 
@@ -68,6 +76,8 @@ class Workspace:
     ledger_url: str
     keys: Path
     anchor: Path | None = None
+    oidc: Provider | None = None
+    """Where people can log in, if that is configured."""
     who: Who | None = None
     """Who came in to act in it; see `lazaretto.entrance`."""
 
@@ -195,7 +205,24 @@ def load_workspace(root: Path) -> Workspace:
         ledger_url=url or f"sqlite:///{root / 'state' / 'ledger.db'}",
         keys=root / (os.environ.get(KEYS_VARIABLE) or _text(path, content, "keys", "folder") or "keys"),
         anchor=root / anchor if anchor else None,
+        oidc=_provider(path, content) if "oidc" in content else None,
     )
+
+
+def _provider(path: Path, content: dict[str, Any]) -> Provider:
+    from lazaretto.authorisation import PEOPLE
+    from lazaretto.oidc import Provider
+
+    issuer, client = (_text(path, content, "oidc", key) for key in ("issuer", "client_id"))
+    roles = content["oidc"].get("roles")
+    if issuer is None or client is None or not isinstance(roles, dict) or not roles:
+        raise UsageError(f"{path}: [oidc] needs 'issuer', 'client_id' and 'roles', a table of groups and their roles")
+    for group, given in roles.items():
+        if not isinstance(given, list) or not given or not set(given) <= set(PEOPLE):
+            raise UsageError(f"{path}: the roles of {group!r} in [oidc] must be a list of {', '.join(PEOPLE)}")
+    names = (_text(path, content, "oidc", key) for key in ("name_claim", "roles_claim"))
+    name, claim = (said or usual for said, usual in zip(names, ("preferred_username", "groups"), strict=True))
+    return Provider(issuer, client, name, claim, {group: tuple(given) for group, given in roles.items()})
 
 
 def init_workspace(folder: str | Path) -> tuple[Workspace, tuple[Path, ...]]:

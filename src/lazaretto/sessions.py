@@ -70,15 +70,22 @@ def log_in(workspace: Workspace, name: str, password: str, code: str = "", now: 
     with open_ledger(workspace) as ledger:
         with ledger.writing() as session:
             refused = check_credentials(session, workspace, name, password, code, moment)
-            secret = "lzs_" + secrets.token_urlsafe(32)
+            secret = ""
             if refused is None:
-                _add(session, secret, Token("", "login", name, (), (), name, "", "", ""), moment, moment + LOGIN_LASTS)
-                append_audit(session, Entry(0, _text(moment), name, "session.opened", "", _id(secret)[:12], {}))
+                secret = open_session(session, name, moment)
             else:
                 append_audit(session, Entry(0, _text(moment), name[:60], "login.refused", "", name[:60], {}))
         checkpoint(ledger)
     if refused is not None:
         raise refused  # after the try was counted and written down
+    return secret
+
+
+def open_session(session: Session, name: str, now: datetime) -> str:
+    """Open a session of an account, within a transaction; gives its secret."""
+    secret = "lzs_" + secrets.token_urlsafe(32)
+    _add(session, secret, Token("", "login", name, (), (), name, "", "", ""), now, now + LOGIN_LASTS)
+    append_audit(session, Entry(0, _text(now), name, "session.opened", "", _id(secret)[:12], {}))
     return secret
 
 

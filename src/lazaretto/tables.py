@@ -181,6 +181,8 @@ class AccountRow(Base):
     failures: Mapped[int] = mapped_column(Integer)
     """Wrong passwords and codes in a row."""
     blocked_until: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[str] = mapped_column(Text)
+    """Of one who logs in at an identity provider, the provider and its own id of them; else empty."""
 
 
 class SessionRow(Base):

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("private_key", sa.Text(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("blocked_until", sa.String(40), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
     )
     op.create_table(
         "sessions",
