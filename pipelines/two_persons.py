@@ -98,9 +98,9 @@ def _risks(session: Session, contract: Contract, wanted: Wanted, said: Word) -> 
     rule = contract.policy.two_persons
     why = []
     # Records without a score are as suspicious as can be.
-    likely = [case for case in wanted.cases if case.p_value is None or case.p_value <= rule.p_value]
+    likely = [case for case in wanted.cases if case.q_value is None or case.q_value <= rule.q_value]
     if likely:
-        why.append(f"{_of(likely)} have a p-value of at most {rule.p_value:g}, or none")
+        why.append(f"{_of(likely)} have a q-value of at most {rule.q_value:g}, or none: most such are no chance finds")
     mined = [case for case in wanted.cases if rule.trigger and _carries_trigger(case)]
     if mined:
         why.append(f"{_of(mined)} carry a mined trigger")

@@ -93,6 +93,9 @@ def test_what_is_wrong_about_a_login_is_not_said(name: str, password: str, peopl
     account(peopled, "ann", "analyst")
     with pytest.raises(Forbidden, match="the name, the password or the one-time code is wrong"):
         log_in(peopled, name, password, now=NOW)
+    with open_ledger(peopled) as ledger, ledger.reading() as session:
+        last = [entry for entry, _ in read_audit(session)][-1]
+    assert (last.action, last.actor) == ("login.refused", "ann" if name == "ann" else "(unknown)")
 
 
 def test_too_many_wrong_tries_must_wait_longer_and_longer(peopled: Workspace) -> None:

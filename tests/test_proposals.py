@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lazaretto.config import Workspace
 
-BOLD = CONTRACT.rstrip() + "\npolicy: {two_persons: {p_value: 0.01}}\n"
+BOLD = CONTRACT.rstrip() + "\npolicy: {two_persons: {q_value: 0.01}}\n"
 """A policy by which every case of the harness (p 0.001) takes two."""
 
 
@@ -86,7 +86,7 @@ def test_what_one_proposes_another_approves_and_it_is_done_once(
 ) -> None:
     made = office.proposed()
     assert list(made.what["cases"]) == [office.case]
-    assert "p-value of at most 0.01" in made.why[0]
+    assert "q-value of at most 0.01" in made.why[0]
     assert stored(office.workspace).height == 16
     assert propose(office.workspace, office.ann, office.wants(office.ann).wish, NOW).id == made.id
     office.approved(made)
@@ -201,7 +201,7 @@ def test_a_proposal_that_is_altered_is_not_done_and_is_found(change: str, office
 
 
 def test_many_at_once_take_two_and_so_do_many_one_after_the_other(workspace: Workspace) -> None:
-    office = Office(workspace, CONTRACT.rstrip() + "\npolicy: {two_persons: {p_value: 0, records: 1}}\n")
+    office = Office(workspace, CONTRACT.rstrip() + "\npolicy: {two_persons: {q_value: 0, records: 1}}\n")
     first, second = (case.id for case in list_cases(workspace))
     assert "2 records of b-" in office.wants(office.ann, [first, second]).wish.why[0]
     release(office.place(office.ann), [first], word("fine", "ann", NOW), check=no_fault)
@@ -220,7 +220,7 @@ def test_a_held_batch_of_many_takes_two(workspace: Workspace) -> None:
 
 
 def test_ones_own_cases_are_those_of_nobody_else(workspace: Workspace) -> None:
-    office = Office(workspace, CONTRACT.rstrip() + "\npolicy: {two_persons: {p_value: 0}}\n")
+    office = Office(workspace, CONTRACT.rstrip() + "\npolicy: {two_persons: {q_value: 0}}\n")
     first, second = (case.id for case in list_cases(workspace))
     said = word("mine", "ann", NOW)
     with pytest.raises(Forbidden, match="another person"):

@@ -127,15 +127,15 @@ class Column(_Frozen):
 class TwoPersons(_Frozen):
     """What one person alone may not let in, where the workspace has accounts."""
 
-    p_value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0001
-    """Records that are at most this likely to be clean."""
+    q_value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    """Records of whom at most this share would be clean, with all that are as suspicious."""
     records: Annotated[int, Field(ge=0)] = 20
     """More records than this of one batch within a day."""
     trigger: bool = True
     """Records that carry a mined trigger."""
 
     def __str__(self) -> str:
-        return f"{{p_value: {self.p_value:g}, records: {self.records}, trigger: {str(self.trigger).lower()}}}"
+        return f"{{q_value: {self.q_value:g}, records: {self.records}, trigger: {str(self.trigger).lower()}}}"
 
 
 class Policy(_Frozen):

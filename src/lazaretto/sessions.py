@@ -74,7 +74,9 @@ def log_in(workspace: Workspace, name: str, password: str, code: str = "", now: 
             if refused is None:
                 secret = open_session(session, name, moment)
             else:
-                append_audit(session, Entry(0, _text(moment), name[:60], "login.refused", "", name[:60], {}))
+                # What was given as a name may be a password: it is written down only where it is a name.
+                known = name if session.get(AccountRow, name) is not None else "(unknown)"
+                append_audit(session, Entry(0, _text(moment), known, "login.refused", "", known, {}))
         checkpoint(ledger)
     if refused is not None:
         raise refused  # after the try was counted and written down
