@@ -19,7 +19,7 @@ from lazaretto.pipelines.cases import list_cases
 from lazaretto.pipelines.review import assign, discard, release, release_batch, word
 from lazaretto.pipelines.two_persons import NeedsApproval, carry_out_proposal
 from lazaretto.pipelines.verify import verify
-from lazaretto.proposals import Credentials, Proposal, approve, list_proposals, propose, refuse
+from lazaretto.proposals import Credentials, Proposal, approve, list_proposals, propose, refuse, require_approved
 from tests.harness import CONTRACT, DATASET, NOW, no_fault, publish, stored
 from tests.people import PASSWORD, ROOT, account, with_codes
 
@@ -198,6 +198,16 @@ def test_a_proposal_that_is_altered_is_not_done_and_is_found(change: str, office
         office.done(made)
     assert stored(office.workspace).height == 16
     assert any("proposal" in finding for finding in verify(office.workspace).findings)
+
+
+def test_a_proposal_that_was_done_is_not_done_again_by_putting_its_row_back(office: Office) -> None:
+    made = office.proposed()
+    office.approved(made)
+    office.done(made)
+    with open_ledger(office.workspace) as ledger, ledger.writing() as session:
+        session.execute(text("UPDATE proposals SET state = 'approved'"))
+        with pytest.raises(IntegrityViolated, match="is not what the audit log tells"):
+            require_approved(session, office.workspace, made.id, made.kind, made.what, NOW)
 
 
 def test_many_at_once_take_two_and_so_do_many_one_after_the_other(workspace: Workspace) -> None:

@@ -23,7 +23,7 @@ from lazaretto.authorisation import authorise, reach
 from lazaretto.errors import Forbidden, IntegrityViolated, UsageError
 from lazaretto.ledger import append_audit, checkpoint, open_ledger
 from lazaretto.sessions import check_credentials
-from lazaretto.tables import AccountRow, ProposalRow
+from lazaretto.tables import AccountRow, AuditRow, ProposalRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -187,6 +187,7 @@ def require_approved(
     if row is None or row.state != APPROVED:
         raise Forbidden(f"the proposal {proposal} is not approved", hint=_HINT)
     found = _checked(workspace, row)
+    _check_told(session, row)
     if (found.kind, found.what) != (kind, dict(what)):
         raise Forbidden(f"the proposal {proposal} is of something else than is to be done now", hint="propose it anew")
     if _text(now) >= found.expires_at:
@@ -289,6 +290,16 @@ def _checked(workspace: Workspace, row: ProposalRow) -> Proposal:
     if _id(row.statement.encode()) != row.id or said != told or json.loads(row.statement)["workspace"] != workspace.id:
         raise IntegrityViolated(f"the proposal {row.id} is not what was proposed", hint="run lazaretto verify")
     return found
+
+
+def _check_told(session: Session, row: ProposalRow) -> None:
+    """Refuse a proposal whose row was put back: what was done or refused would be done (again) by its real approval."""
+    mine = (AuditRow.subject == row.id, AuditRow.action.startswith("proposal."))
+    last = session.scalars(select(AuditRow).where(*mine).order_by(AuditRow.seq.desc()).limit(1)).first()
+    if last is None or {**json.loads(last.detail), "key": ""} != {**_said(row), "key": ""}:
+        raise IntegrityViolated(
+            f"the proposal {row.id} is not what the audit log tells of it", hint="run lazaretto verify"
+        )
 
 
 def _check_signature(row: ProposalRow, public_key: str) -> None:
