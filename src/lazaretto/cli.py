@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_audit, cli_drill, cli_fairness, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import (
+    cli_audit,
+    cli_drill,
+    cli_fairness,
+    cli_ingest,
+    cli_keys,
+    cli_recall,
+    cli_review,
+    cli_shown,
+    cli_workspace,
+)
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -22,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-contract_app = typer.Typer(help="Look at a data set's contract.", no_args_is_help=True)
+contract_app = typer.Typer(help="Look at a data set's contract, or put it into force.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -105,7 +115,9 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")
+app.add_typer(cli_keys.keys, name="keys")
 contract_app.command("show")(cli_workspace.contract_show)
+contract_app.command("sign")(cli_keys.contract_sign)
 
 
 def main() -> None:
