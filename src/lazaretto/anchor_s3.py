@@ -42,8 +42,6 @@ class BucketAnchor:
         self._require_lock()
         with _Said(self.settings) as said:
             key = f"{self.settings.prefix}{name}"
-            if any(v["Key"] == key and not v["deleted"] and self._note(v).content == content for v in self._versions()):
-                return
             said.doing = f"put {key}"
             self._client.put_object(
                 Bucket=self.settings.where,

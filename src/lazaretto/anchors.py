@@ -71,7 +71,7 @@ class Anchor(Protocol):
         ...
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep a checkpoint.
+        """Keep a checkpoint of which it has none yet.
 
         Raises:
             Unavailable: It cannot be reached or written.
@@ -142,8 +142,6 @@ class FolderAnchor:
         """Keep a checkpoint; see `Anchor`."""
         path = self._folder / name
         try:
-            if path.exists() and path.read_bytes() == content:
-                return  # a folder that only takes new files would refuse it
             write_durably(path, content)
         except OSError as error:
             raise UsageError(
