@@ -74,6 +74,8 @@ def read_log(workspace: Workspace, session: Session, *, sound: bool = True) -> L
     stored = list(read_audit(session))
     signed = max((checkpoint.size for _, checkpoint in checkpoints), default=0)
     findings += doubtful_entries(workspace, len(stored)) if sound else ()
+    if stored and checkpoints and not workspace.checkpoint.exists():
+        findings.append(f"the signed checkpoint {workspace.checkpoint} is gone; an anchor still has one")
     try:
         size = verify_chain(stored, checkpoints)
         if size > signed and not findings:

@@ -34,6 +34,8 @@ class AnchorSettings:
     """folder, git or s3."""
     where: str
     """Path, URL of the remote, or bucket."""
+    written: str
+    """The same as the configuration has it: a path may be relative, and a workspace may move."""
     branch: str = "main"
     prefix: str = ""
     region: str | None = None
@@ -47,7 +49,7 @@ class AnchorSettings:
     @property
     def id(self) -> str:
         """Eight digits by which a signed checkpoint says that it went there."""
-        said = "\0".join((self.kind, self.where, self.branch if self.kind == "git" else "", self.prefix))
+        said = "\0".join((self.kind, self.written, self.branch if self.kind == "git" else "", self.prefix))
         return hashlib.sha256(said.encode()).hexdigest()[:8]
 
     @property
@@ -97,12 +99,13 @@ def _one(path: Path, root: Path, item: object) -> AnchorSettings:
         if not isinstance(value, str) or not value:
             raise UsageError(f"{path}: {key!r} of an anchor in [audit] must be text, not {value!r}")
     if kind == "folder":
-        return AnchorSettings(kind, str(root / table["folder"]))
+        return AnchorSettings(kind, str(root / table["folder"]), table["folder"])
     timeout = _span(path, "timeout", table.get("timeout", _TIMEOUT))
     if kind == "git":
         return _git(path, table, timeout)
     return AnchorSettings(
         kind,
+        table["s3"],
         table["s3"],
         prefix=table.get("prefix", ""),
         region=table.get("region"),
@@ -121,7 +124,7 @@ def _git(path: Path, table: dict[str, Any], timeout: timedelta) -> AnchorSetting
         )
     if not _BRANCH.fullmatch(branch) or ".." in branch:
         raise UsageError(f"{path}: {branch!r} is no name of a branch")
-    return AnchorSettings("git", where, branch=branch, timeout=timeout)
+    return AnchorSettings("git", where, where, branch=branch, timeout=timeout)
 
 
 def _span(path: Path, key: str, text: str) -> timedelta:

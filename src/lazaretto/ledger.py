@@ -159,8 +159,8 @@ def sign_newest(workspace: Workspace, session: Session) -> Checkpoint | None:
     anchored = tuple((anchor.settings.id, glance.count_with(name)) for anchor, glance in places)
     newest = Checkpoint(origin, last.seq, last.hash, anchored)
     note_ = sign_note(newest.body, origin, signing_key(workspace, AUDIT))
-    # The anchors first: a checkpoint that is here was given to each of them. One that has its own keeps it: a place that
-    # only takes new files would refuse another.
+    # The anchors first: a checkpoint that is here was given to each of them. One that has its own keeps that: a place
+    # that only takes new files would refuse another.
     for anchor, glance in places:
         if name not in glance.names:
             anchor.put(name, note_)
