@@ -3,12 +3,12 @@
     make bench-security
     python -m benchmarks.security [--short] [--mutations 5000] [--loads 1000] [--seed 0]
 
-A store of four batches and a recall is published for real, under a contract that was signed twice. Then, one at a time,
-on a fresh copy each without private keys, it is mutated (`benchmarks.mutations`) and read as a training job reads it: the
-gate, then every byte through the loader. A mutation is *refused* when that raises one of our errors, *without effect* when
-what is read is, record for record, what was admitted (a bit in a place that nothing depends on), and *read* when anything
-else comes out: that must not happen. An error that is not ours counts as a crash, which must not happen either. Clean
-loads are of such a copy, too: one that is refused is a false alarm.
+A store of four batches and a recall is published for real, under a contract that was signed twice. Then, one at a
+time, on a fresh copy each without private keys, it is mutated (`benchmarks.mutations`) and read as a training job
+reads it: the gate, then every byte through the loader. A mutation is *refused* when that raises one of our errors,
+*without effect* when what is read is, record for record, what was admitted (a bit in a place that nothing depends on),
+and *read* when anything else comes out: that must not happen. An error that is not ours counts as a crash, which must
+not happen either. Clean loads are of such a copy, too: one that is refused is a false alarm.
 
 Then the audit log is tampered with (`benchmarks.audit_tampering`), and each way is looked for by `verify`, with the
 anchor and without.
@@ -183,7 +183,7 @@ def audit_report(audit: list[Noticed], *, sound: bool) -> str:
 
 
 def main() -> None:
-    """Mutate, load, time, tamper, print; exit code 1 when something was read, crashed, was refused in vain or not found."""
+    """Mutate, load, time, tamper, print; exit code 1 when anything came out as it must not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="each mutation twice, 20 loads, a tenth of the records")
     parser.add_argument("--mutations", type=int, default=5_000)

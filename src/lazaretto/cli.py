@@ -13,6 +13,7 @@ import typer
 from lazaretto import (
     cli_audit,
     cli_drill,
+    cli_export,
     cli_fairness,
     cli_ingest,
     cli_keys,
@@ -107,6 +108,7 @@ for command in (
     cli_drill.drill,
     cli_recall.recall,
     cli_fairness.fairness,
+    cli_export.export,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
