@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from benchmarks.gate import DATASET, publish
-from lazaretto.audit import NOTHING, Checkpoint, Entry, origin_of, sign_note
+from lazaretto.attest import NOTHING
+from lazaretto.audit import Checkpoint, Entry, origin_of, sign_note
 from lazaretto.config import init_workspace, load_workspace
 from lazaretto.gatekeeper import gate
 from lazaretto.keys import AUDIT, private_key

@@ -37,6 +37,7 @@ from lazaretto.keys import AUDIT, POLICY, PUBLISHER, new_private_key, private_ke
 from lazaretto.ledger import CHECKPOINTS, append_once, checkpoint, open_ledger, read_audit, sign_newest
 from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.publish import read_chain
+from lazaretto.pipelines.sign_contract import CONTRACT_SIGNED
 from lazaretto.signed_contract import read_statements
 from lazaretto.signers import WHOLE_LOG
 
@@ -216,28 +217,33 @@ class _Changing:
             with self.ledger.reading() as session:
                 newest = sign_newest(self.workspace, session)
             return {WHOLE_LOG: [newest.size, newest.head]} if newest else {}
-        return {dataset: [len(chain), chain[-1][0]] for dataset, chain in self._chains().items() if chain}
+        return {dataset: [len(chain), chain[-1]] for dataset, chain in self._chains().items() if chain}
 
     def signed_by(self, moment: datetime) -> dict[str, int]:
-        """Subject -> number of the last thing that was signed at a time or before."""
-        if self.name == AUDIT:
-            with self.ledger.reading() as session:
-                found = [("", entry.at) for entry, _ in read_audit(session)]
-            return {WHOLE_LOG: _until(found, moment)}
-        return {dataset: _until(chain, moment) for dataset, chain in self._chains().items()}
+        """Subject -> number of the last thing that was signed at a time or before.
 
-    def _chains(self) -> dict[str, list[tuple[str, str]]]:
-        """Data set -> digest and time of everything that the key signed for it."""
+        When something was signed, the audit log says: whoever has the key can write any time into what he signs.
+        """
+        with self.ledger.reading() as session:
+            entries = [entry for entry, _ in read_audit(session)]
+        if self.name == AUDIT:
+            return {WHOLE_LOG: _until([entry.at for entry in entries], moment)}
+        told = {
+            entry.subject if entry.action == CONTRACT_SIGNED else entry.detail.get("attestation", ""): entry.at
+            for entry in reversed(entries)
+        }
+        chains = self._chains().items()
+        return {dataset: _until([told.get(digest, "") for digest in chain], moment) for dataset, chain in chains}
+
+    def _chains(self) -> dict[str, list[str]]:
+        """Data set -> digest of everything that the key signed for it."""
         if self.name == POLICY:
             return {
-                dataset: [(one.digest, one.at) for one in read_statements(self.workspace, dataset).versions]
+                dataset: [one.digest for one in read_statements(self.workspace, dataset).versions]
                 for dataset in self.datasets
             }
         return {
-            dataset: [
-                (entry.digest, entry.issued_at)
-                for entry in read_chain(self.workspace, dataset, sound=False).attestations
-            ]
+            dataset: [entry.digest for entry in read_chain(self.workspace, dataset, sound=False).attestations]
             for dataset in self.datasets
         }
 
@@ -279,11 +285,11 @@ class _Changing:
         return record
 
 
-def _until(signed: list[tuple[str, str]], moment: datetime) -> int:
-    """How many from the start on are not after a moment; what comes after one that is, is in doubt whatever it says."""
+def _until(times: list[str], moment: datetime) -> int:
+    """How many from the start on are not after a moment; what follows one that is, or has no time, is in doubt."""
     count = 0
-    for _, at in signed:
-        if datetime.fromisoformat(at) > moment:
+    for at in times:
+        if not at or datetime.fromisoformat(at) > moment:
             break
         count += 1
     return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -206,6 +207,15 @@ def test_without_an_anchor_nothing_is_done_and_nothing_is_written(
     assert not workspace.store(DATASET).exists()
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         assert list(read_audit(session)) == []
+
+
+def test_without_the_package_for_buckets_it_is_said_what_to_install(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(UsageError, match="needs a package that is not installed") as error:
+        publish(anchored(workspace, '{s3 = "b"}'))
+    assert "lazaretto[s3]" in str(error.value.hint)
 
 
 def test_a_remote_that_never_answers_is_given_up_after_the_time_that_was_set(

@@ -152,6 +152,19 @@ def test_a_revoked_key_closes_the_store_until_everything_was_verified(workspace:
     verify(workspace).require()
 
 
+def test_what_a_thief_dates_back_is_in_doubt_all_the_same(workspace: Workspace) -> None:
+    publish(workspace)
+    publish(workspace, 100)
+    newest = read_chain(workspace, DATASET).attestations[1]
+    dated = replace(newest, issued_at=(BEFORE - timedelta(days=9)).isoformat())
+    attest.sign(workspace.attestations(DATASET), dated, old_key(workspace, PUBLISHER))
+    revoke(workspace, PUBLISHER, NOW, "", AFTER)  # of the one that was dated back the audit log does not tell
+    with pytest.raises(IntegrityViolated, match="number 2 of flights was signed with"):
+        gate(DATASET, workspace=workspace)
+    with pytest.raises(IntegrityViolated, match="is not the one the audit log tells of"):
+        reattest(workspace, PUBLISHER, AFTER)
+
+
 def test_what_was_signed_before_the_theft_is_not_in_doubt(workspace: Workspace) -> None:
     publish(workspace)
     revoke(workspace, PUBLISHER, NOW, "", AFTER)

@@ -24,6 +24,8 @@ _SEEN = "refs/lazaretto/seen"
 _FOUND = "refs/lazaretto/found"
 _TRIES = 5
 _NAME = {"GIT_AUTHOR_NAME": "lazaretto", "GIT_AUTHOR_EMAIL": "lazaretto@localhost"}
+_NOT_OURS = {"GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"}
+"""What a hook sets for a repository that is not ours."""
 _COMMITTER = {"GIT_COMMITTER_NAME": "lazaretto", "GIT_COMMITTER_EMAIL": "lazaretto@localhost"}
 
 
@@ -134,7 +136,8 @@ class GitAnchor:
         return done.stdout.decode(errors="replace")
 
     def _run(self, *arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, **_NAME, **_COMMITTER}
+        given_ = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
+        environment = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **given_, **_NAME, **_COMMITTER}
         # Nobody is there to answer a question, and a hook of a template has no business here.
         environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_DIR": str(self.copy), "LC_ALL": "C"}
         limit = self.settings.timeout.total_seconds()

@@ -6,7 +6,6 @@ version is read and compared. One with two versions, or hidden by a delete marke
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -86,7 +85,7 @@ class BucketAnchor:
         with _Said(self.settings):
             return boto3.client(
                 "s3",
-                region_name=self.settings.region or os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+                region_name=self.settings.region,
                 endpoint_url=self.settings.endpoint,
                 config=config,
             )
@@ -97,9 +96,9 @@ class BucketAnchor:
         Raises:
             UsageError: It has no object lock.
         """
+        client = self._client
         from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-        client = self._client
         with _Said(self.settings) as said:
             said.doing = "object lock"
             try:
