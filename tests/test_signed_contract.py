@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lazaretto.cli import app
-from lazaretto.config import load_workspace
+from lazaretto.config import init_workspace, load_workspace
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import gate
 from lazaretto.keys import POLICY, PUBLISHER, private_key
@@ -218,6 +218,21 @@ def test_the_gate_of_a_machine_with_its_own_keys_needs_the_policy_key_too(
         gate(DATASET, workspace=workspace.root)
     shutil.copy(workspace.keys / "policy.pub", tmp_path / "own")
     assert gate(DATASET, workspace=workspace.root).version == 2
+
+
+def test_a_workspace_from_before_there_was_a_policy_key_works_and_is_completed_by_init(workspace: Workspace) -> None:
+    for name in ("policy.key", "policy.pub"):
+        (workspace.keys / name).unlink()
+    publish(workspace)
+    gate(DATASET, workspace=workspace, run="train-7")
+    verify(workspace).require()
+    with pytest.raises(UsageError, match=r"policy\.key is not there yet") as error:
+        sign_contract(workspace, DATASET, NOW)
+    assert "lazaretto init" in str(error.value.hint)
+    assert {path.name for path in init_workspace(workspace.root)[1]} == {"policy.key", "policy.pub"}
+    sign_contract(workspace, DATASET, NOW)
+    publish(workspace, 100)
+    verify(workspace).require()
 
 
 def test_the_command_signs_and_says_so(workspace: Workspace) -> None:
