@@ -1,4 +1,4 @@
-"""What somebody who can write a store, its log, its attestations or its public key might do to them, one at a time.
+"""What somebody who can write a store, its log, attestations, contract or public keys might do to them, one at a time.
 
 Each mutation takes the workspace and a generator, changes something for real, and says what. None has the private keys.
 """
@@ -43,11 +43,25 @@ def attestations(workspace: Workspace) -> list[Path]:
     return sorted(workspace.attestations(DATASET).iterdir())
 
 
-PLACES: dict[str, Callable[[Workspace], list[Path]]] = {
+def statements(workspace: Workspace) -> list[Path]:
+    """The versions of the contract that were signed."""
+    return sorted(workspace.signed_contracts(DATASET).iterdir())
+
+
+def contracts(workspace: Workspace) -> list[Path]:
+    """The contract in force."""
+    return [workspace.contract(DATASET)]
+
+
+SEVERAL: dict[str, Callable[[Workspace], list[Path]]] = {
     "store file": active,
     "commit": commits,
     "attestation": attestations,
+    "signed contract": statements,
 }
+NEWER = "# the second version that was signed\n"
+"""What the contract in force has more than the one before."""
+PLACES = {**SEVERAL, "contract": contracts}
 
 
 def _one(paths: list[Path], rng: np.random.Generator) -> Path:
@@ -214,14 +228,75 @@ def put_back(workspace: Workspace, rng: np.random.Generator) -> str:
     return f"by {count}"
 
 
+def another_policy(workspace: Workspace, rng: np.random.Generator) -> str:
+    """A contract that lets more through, and parses."""
+    path = workspace.contract(DATASET)
+    rate = rng.uniform(1e-9, 1e-4)
+    path.write_text(f"{path.read_text().rstrip()}\npolicy: {{false_quarantine_rate: {rate:.12f}}}\n")
+    return "another rate"
+
+
+def contract_put_back(workspace: Workspace, _rng: np.random.Generator) -> str:
+    """The contract and what was signed of it as they were one version ago, every signature valid."""
+    path = workspace.contract(DATASET)
+    path.write_text(path.read_text().removesuffix(NEWER))
+    statements(workspace)[-1].unlink()
+    return "by one version"
+
+
+def contract_signed_by_another(workspace: Workspace, rng: np.random.Generator) -> str:
+    """A signed contract under a key of the attacker's."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from lazaretto.attest import PAYLOAD_TYPE, seal
+
+    path = _one(statements(workspace), rng)
+    payload = base64.b64decode(json.loads(path.read_bytes())["payload"])
+    path.write_bytes(seal(payload, PAYLOAD_TYPE, Ed25519PrivateKey.generate()))
+    return path.name
+
+
+def nothing_signed(workspace: Workspace, _rng: np.random.Generator) -> str:
+    """As if no contract had ever been signed."""
+    shutil.rmtree(workspace.signed_contracts(DATASET))
+    return "every signed contract removed"
+
+
+def key_endorsed_by_its_thief(workspace: Workspace, _rng: np.random.Generator) -> str:
+    """A history of keys in which an attacker's key takes the publisher's place."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from lazaretto.attest import NOTHING, seal
+    from lazaretto.key_history import RECORD_TYPE, KeyRecord, envelope_texts, history_file
+    from lazaretto.keys import PUBLISHER, public_key
+
+    mine = Ed25519PrivateKey.generate()
+    old = public_key(workspace.keys, PUBLISHER).public_bytes_raw().hex()
+    new = mine.public_key().public_bytes_raw().hex()
+    record = KeyRecord(workspace.id, 1, NOTHING, "rotated", PUBLISHER, "2026-01-01T00:00:00+00:00", "eve", old, new)
+    path = history_file(workspace)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(envelope_texts([seal(record.payload(), RECORD_TYPE, mine).decode()]))
+    return "a forged rotation"
+
+
+def another_policy_key(workspace: Workspace, _rng: np.random.Generator) -> str:
+    """The policy's public key exchanged."""
+    return _exchanged(workspace, "policy.pub")
+
+
 def another_key(workspace: Workspace, _rng: np.random.Generator) -> str:
     """The publisher's public key exchanged."""
+    return _exchanged(workspace, "publisher.pub")
+
+
+def _exchanged(workspace: Workspace, name: str) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     key = Ed25519PrivateKey.generate().public_key()
-    (workspace.keys / "publisher.pub").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return "publisher.pub"
+    (workspace.keys / name).write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return name
 
 
 MUTATIONS: dict[str, Mutation] = {
@@ -239,8 +314,8 @@ MUTATIONS: dict[str, Mutation] = {
             "turned into a folder": _in_a_folder,
         }.items()
     },
-    **{f"two {place}s exchanged": _swapped(place) for place in PLACES},
-    **{f"{place} replayed": _replayed(place) for place in PLACES},
+    **{f"two {place}s exchanged": _swapped(place) for place in SEVERAL},
+    **{f"{place} replayed": _replayed(place) for place in SEVERAL},
     "store file with one value changed": poisoned_file,
     "store file with its records in another order": shuffled_file,
     "a commit more": extra_commit,
@@ -250,5 +325,11 @@ MUTATIONS: dict[str, Mutation] = {
     "attestation signed with another key": signed_by_another,
     "everything put back to an older state": put_back,
     "the public key exchanged": another_key,
+    "contract with another policy": another_policy,
+    "contract put back with what was signed of it": contract_put_back,
+    "contract signed with another key": contract_signed_by_another,
+    "no contract as if ever signed": nothing_signed,
+    "the policy's public key exchanged": another_policy_key,
+    "a key endorsed by its thief": key_endorsed_by_its_thief,
 }
 """What -> how."""

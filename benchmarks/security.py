@@ -3,12 +3,15 @@
     make bench-security
     python -m benchmarks.security [--short] [--mutations 5000] [--loads 1000] [--seed 0]
 
-A store of four batches and a recall is published for real. Then, one at a time, on a fresh copy each without private
-keys, it is mutated (`benchmarks.mutations`) and read as a training job reads it: the gate, then every byte through the
-loader. A mutation is *refused* when that raises one of our errors, *without effect* when what is read is, record for
-record, what was admitted (a bit in a place that nothing depends on), and *read* when anything else comes out: that must
-not happen. An error that is not ours counts as a crash, which must not happen either. Clean loads are of such a copy,
-too: one that is refused is a false alarm.
+A store of four batches and a recall is published for real, under a contract that was signed twice. Then, one at a
+time, on a fresh copy each without private keys, it is mutated (`benchmarks.mutations`) and read as a training job
+reads it: the gate, then every byte through the loader. A mutation is *refused* when that raises one of our errors,
+*without effect* when what is read is, record for record, what was admitted (a bit in a place that nothing depends on),
+and *read* when anything else comes out: that must not happen. An error that is not ours counts as a crash, which must
+not happen either. Clean loads are of such a copy, too: one that is refused is a false alarm.
+
+Then the audit log is tampered with (`benchmarks.audit_tampering`), and each way is looked for by `verify`, with the
+anchor and without.
 
 Overhead: one million records in 20 files through the loader, against `polars.read_parquet` of the same files; the
 median of five, in turn. The gate is asked once, whatever is read then, and stands for itself.
@@ -31,16 +34,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from benchmarks.audit_tampering import WAYS, Ground, Noticed, ground, noticed
 from benchmarks.detection_report import table
 from benchmarks.gate import DATASET, publish
 from benchmarks.machine import code, machine
-from benchmarks.mutations import MUTATIONS
+from benchmarks.mutations import MUTATIONS, NEWER
 from lazaretto.config import load_workspace
 from lazaretto.errors import LazarettoError
 from lazaretto.loader import open_admitted
 from lazaretto.pipelines.recall import recall
 from lazaretto.pipelines.review import word
 from lazaretto.pipelines.selection import Selection
+from lazaretto.pipelines.sign_contract import sign_contract
+from lazaretto.pipelines.verify import verify
 
 if TYPE_CHECKING:
     from lazaretto.config import Workspace
@@ -99,8 +105,13 @@ def tried(original: Path, what: str, rng: np.random.Generator, expected: pl.Data
 
 
 def made(folder: Path) -> Workspace:
-    """A workspace with four batches, of which some records were recalled."""
-    workspace = publish(folder, _BATCHES, _ROWS)
+    """A workspace with four batches, three of them under a signed contract, of which some records were recalled."""
+    workspace = publish(folder, 1, _ROWS)
+    sign_contract(workspace, DATASET)
+    publish(folder, _BATCHES, _ROWS)  # the first is known already
+    with workspace.contract(DATASET).open("a", encoding="utf-8") as contract:
+        contract.write(NEWER)
+    sign_contract(workspace, DATASET)
     first = pl.read_parquet(next(workspace.store(DATASET).glob("b-*/*.parquet")))
     gone = Selection("records", "0" * 64, frozenset(first["_record_id"].head(3)))
     recall(workspace, DATASET, gone, word("a benchmark"))
@@ -155,8 +166,24 @@ def report(found: dict[str, Outcomes], alarms: int, loads: int, seconds: tuple[f
     return "\n\n".join([f"{machine()}. Code {code()}.", said, kinds, *(["\n".join(bad)] if bad else [])])
 
 
+def copied_whole(base: Ground) -> Workspace:
+    """A copy with which nobody tampered."""
+    return base.copied(base.now.parent / "untouched").workspace
+
+
+def audit_report(audit: list[Noticed], *, sound: bool) -> str:
+    """What was noticed of the ways to tamper with the audit log, as text."""
+    rows = [(one.way, *("found" if said else "not found" for said in (one.with_anchor, one.without))) for one in audit]
+    found, without = sum(bool(one.with_anchor) for one in audit), sum(bool(one.without) for one in audit)
+    said = (
+        f"{len(audit)} ways to tamper with the audit log: {found} found with the anchor, {without} without."
+        f" A copy that nobody touched is found {'sound' if sound else 'ALTERED'}."
+    )
+    return "\n\n".join([said, table(("audit log", "with the anchor", "without"), rows)])
+
+
 def main() -> None:
-    """Mutate, load, time, print; exit code 1 when a mutation was read, crashed, or a clean load was refused."""
+    """Mutate, load, time, tamper, print; exit code 1 when anything came out as it must not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="each mutation twice, 20 loads, a tenth of the records")
     parser.add_argument("--mutations", type=int, default=5_000)
@@ -186,6 +213,12 @@ def main() -> None:
                 alarms += 1
         files, rows = (4, 5_000) if given.short else _LARGE
         print(report(found, alarms, loads, overhead(folder / "large", files, rows)))
+        base = ground(folder / "audit")
+        sound = not verify(copied_whole(base)).findings
+        audit = [noticed(base, way) for way in WAYS]
+        print(f"\n{audit_report(audit, sound=sound)}")
+    if not sound or any(not one.with_anchor for one in audit):
+        sys.exit(1)
     if alarms or any(one.read or one.crashed for one in found.values()):
         sys.exit(1)
 

@@ -37,6 +37,7 @@ from lazaretto.pipelines.publish import (
 from lazaretto.pipelines.recalled import last_recall
 from lazaretto.quarantine import Content, Identity, seal_batch
 from lazaretto.records import OnRows, OnStep, no_rows, no_step
+from lazaretto.signed_contract import judged_by
 from lazaretto.store import check_columns, ensure_table, write_files
 from lazaretto.table import open_table
 from lazaretto.tables import BatchRow
@@ -163,7 +164,8 @@ def ingest(
     Raises:
         UsageError: No contract, no files, another process at work, a full disk.
         InputRefused: A file is no data file. Nothing was changed.
-        IntegrityViolated: Store, attestations or audit log were tampered with. Nothing was changed.
+        IntegrityViolated: Store, attestations or audit log were tampered with, or the contract is not the one that
+            was signed. Nothing was changed.
     """
     contract = load_contract(workspace.contract(dataset))
     if contract.dataset != dataset:
@@ -171,7 +173,7 @@ def ingest(
     at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     with writable(workspace.state), dataset_lock(workspace, dataset), open_ledger(workspace) as ledger:
         finished = recover(workspace, ledger, dataset, on_step)
-        run = _Run(workspace, ledger, contract, at, finished.unit if finished else None)
+        run = _Run(workspace, ledger, contract, judged_by(workspace, contract), at, finished.unit if finished else None)
         paths = [Path(file) for file in files]
         if not paths and finished is not None and not has_landed(workspace, dataset):
             return run.result(
@@ -189,6 +191,8 @@ class _Run:
     workspace: Workspace
     ledger: Ledger
     contract: Contract
+    judged_by: dict[str, str]
+    """Digests of the contract in force."""
     at: str
     finished: str | None
     """The interrupted publication that was just finished."""
@@ -249,7 +253,7 @@ class _Run:
             epoch=next_epoch(workspace, self.dataset) if files else 0,
             files=files,
             counts={**counted.counts(), "files": len(batch.files)},
-            digests={**digests, **contract_digests(self.contract), "quarantine": sealed.digest},
+            digests={**digests, **self.judged_by, "quarantine": sealed.digest},
             hold_reasons=counted.hold_reasons,
             landing=from_landing(workspace, batch),
         )
@@ -307,9 +311,3 @@ def keep(judged: Path, folder: Path) -> dict[str, str]:
     sync_tree(folder)
     kept = [folder / name for name in KEPT if (judged / name).exists()]
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
-
-
-def contract_digests(contract: Contract) -> dict[str, str]:
-    """SHA-256 of the contract and of its policy alone."""
-    policy = json.dumps(contract.policy.model_dump(mode="json"), sort_keys=True).encode()
-    return {"contract": contract.digest, "policy": hashlib.sha256(policy).hexdigest()}

@@ -22,8 +22,9 @@ from lazaretto.attest import NOTHING, RECALL, Attestation, Chain, StoreFile, can
 from lazaretto.durable import sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
 from lazaretto.gatekeeper import check_store
-from lazaretto.keys import PUBLISHER, private_key, public_key
-from lazaretto.ledger import checkpoint
+from lazaretto.key_history import signers_of, signing_key
+from lazaretto.keys import PUBLISHER
+from lazaretto.ledger import checkpoint, refuse_changing
 from lazaretto.pipelines.landing import clear_landing
 from lazaretto.pipelines.recalled import record_recall
 from lazaretto.pipelines.record import record
@@ -86,14 +87,22 @@ class Plan:
     """Path, relative to the workspace, and SHA-256 of files to take out of the landing folder."""
 
 
-def read_chain(workspace: Workspace, dataset: str) -> Chain:
+def read_chain(workspace: Workspace, dataset: str, *, sound: bool = True) -> Chain:
     """A data set's attestations, verified.
+
+    Args:
+        workspace: Whose.
+        dataset: The data set.
+        sound: Whether one that a stolen key may have signed is refused, too, while nobody vouched for it.
 
     Raises:
         IntegrityViolated: One is missing, altered or forged.
     """
-    key = public_key(workspace.keys, PUBLISHER)
-    return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
+    signers = signers_of(workspace, PUBLISHER)
+    chain = attest.verify(workspace.attestations(dataset), workspace.id, dataset, signers)
+    if sound:
+        signers.require_sound(dataset, len(chain.attestations))
+    return chain
 
 
 def check_head(workspace: Workspace, ledger: Ledger, chain: Chain) -> None:
@@ -158,7 +167,7 @@ def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
 def prepare(workspace: Workspace, plan: Plan) -> None:
     """Write a plan down. From here on it will be carried out, by whoever comes next."""
     payload = canonical_json(asdict(plan))
-    envelope = attest.seal(payload, JOURNAL_TYPE, private_key(workspace.keys, PUBLISHER))
+    envelope = attest.seal(payload, JOURNAL_TYPE, signing_key(workspace, PUBLISHER))
     write_durably(workspace.journal(plan.dataset), envelope)
 
 
@@ -170,6 +179,7 @@ def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep 
     Raises:
         IntegrityViolated: The journal or the store was tampered with in the meantime, or put back to an older state.
     """
+    refuse_changing(workspace)
     chain, plan = read_chain(workspace, dataset), None
     check_seen(workspace, chain, remember=False)
     if workspace.journal(dataset).exists():
@@ -246,7 +256,7 @@ def _attest(workspace: Workspace, plan: Plan, version: int) -> Attestation:
         counts=plan.counts,
         digests=plan.digests,
     )
-    attest.sign(workspace.attestations(plan.dataset), attestation, private_key(workspace.keys, PUBLISHER))
+    attest.sign(workspace.attestations(plan.dataset), attestation, signing_key(workspace, PUBLISHER))
     return attestation
 
 
@@ -270,7 +280,7 @@ def read_plan(workspace: Workspace, dataset: str) -> Plan:
         IntegrityViolated: It cannot be read, is not signed with the publisher's key, or is that of another data set.
     """
     path = workspace.journal(dataset)
-    payload = attest.unseal(path, JOURNAL_TYPE, public_key(workspace.keys, PUBLISHER))
+    payload = attest.unseal(path, JOURNAL_TYPE, signers_of(workspace, PUBLISHER).current)
     try:
         content: dict[str, Any] = json.loads(payload)
         for name in ("files", "removed"):

@@ -16,10 +16,10 @@ from lazaretto.durable import make_folder
 from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.parquet import parquet_schema, read_parquet
 from lazaretto.pipelines.cases import open_quarantine
-from lazaretto.pipelines.ingest import contract_digests
 from lazaretto.pipelines.publish import Plan, abandon, carry_out, next_epoch, prepare, read_chain
 from lazaretto.pipelines.undecided import held_batch, open_cases
 from lazaretto.records import ROW
+from lazaretto.signed_contract import judged_by
 from lazaretto.store import ensure_table, write_files
 from lazaretto.tables import CaseRow
 
@@ -131,7 +131,7 @@ class Release:
             epoch=next_epoch(workspace, self.dataset),
             files=files,
             counts={"released": sum(file.rows for file in files)},
-            digests=contract_digests(contract),
+            digests=judged_by(workspace, contract),
             cases=self.cases,
             reason=self.word.reason,
             proposal=self.word.proposal,

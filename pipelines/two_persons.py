@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.review import Word
     from lazaretto.proposals import Proposal
 
-RELEASE, RELEASE_BATCH = "release", "release-batch"
+RELEASE, RELEASE_BATCH, SIGN_CONTRACT = "release", "release-batch", "sign-contract"
 _DAY = timedelta(days=1)
 
 
@@ -164,5 +164,16 @@ def _released(workspace: Workspace, found: Proposal, now: datetime) -> str:
     return "; ".join(f"{one.records:,} of {one.batch} in {one.dataset} version {one.version}" for one in made)
 
 
-CARRIED_OUT: dict[str, Callable[[Workspace, Proposal, datetime], str]] = {RELEASE: _released, RELEASE_BATCH: _released}
+def _signed(workspace: Workspace, found: Proposal, now: datetime) -> str:
+    from lazaretto.pipelines.sign_contract import sign_contract
+
+    statement, _ = sign_contract(workspace, found.dataset, now, proposal=found.id)
+    return f"version {statement.epoch} of the contract of {found.dataset} is in force"
+
+
+CARRIED_OUT: dict[str, Callable[[Workspace, Proposal, datetime], str]] = {
+    RELEASE: _released,
+    RELEASE_BATCH: _released,
+    SIGN_CONTRACT: _signed,
+}
 """Kind of a proposal -> what does it."""

@@ -13,6 +13,7 @@ from lazaretto.accounts import account_findings
 from lazaretto.config import dataset_lock
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import check_store
+from lazaretto.keys import AUDIT, POLICY, PUBLISHER
 from lazaretto.ledger import open_ledger
 from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.datasets import find_datasets
@@ -21,6 +22,7 @@ from lazaretto.pipelines.publish import read_chain, read_plan
 from lazaretto.pipelines.recalled import read_list
 from lazaretto.pipelines.record import case_id, filed, read_cases
 from lazaretto.pipelines.verify_audit import read_log
+from lazaretto.pipelines.verify_keys import contract_findings, key_findings
 from lazaretto.pipelines.verify_ledger import Books, ledger_findings, read_books
 from lazaretto.proposals import proposal_findings
 from lazaretto.quarantine import MANIFEST
@@ -86,6 +88,7 @@ def verify(
     public: bool = False,
     on_step: OnStep = no_step,
     on_rows: OnRows = no_rows,
+    ignore_doubt: frozenset[str] = frozenset(),
 ) -> Verification:
     """Check a workspace, or one data set of it, against its signatures; changes nothing but its own lock files.
 
@@ -96,13 +99,14 @@ def verify(
             nothing is decrypted.
         on_step: Called with the name of each thing before it is checked.
         on_rows: Called with the number of records just hashed.
+        ignore_doubt: Names of keys of which a theft is no finding: of those that are about to be vouched for.
 
     Raises:
         UsageError: There is no such data set, another process is at work on one, or the state cannot be written.
         IntegrityViolated: The ledger is damaged, so that nothing can be held against it.
     """
     _check_writable(workspace)
-    check = _Check(workspace, on_step, on_rows, public=public)
+    check = _Check(workspace, on_step, on_rows, ignore_doubt, public=public)
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(workspace))
         with ledger.reading() as session:
@@ -114,9 +118,10 @@ def verify(
         on_step("audit log")
         # Log and books from one state of the ledger: a gate may write a training run into both at any time.
         session = stack.enter_context(ledger.reading())
-        log = read_log(workspace, session)
+        log = read_log(workspace, session, sound=AUDIT not in ignore_doubt)
         check.findings += log.findings
         check.people(session, log.entries)
+        check.findings += key_findings(workspace, log.entries)
         books = {name: read_books(session, name) for name in names}
         for name in names:
             check.dataset(name, books[name], [entry for entry in log.entries if entry.dataset == name])
@@ -145,8 +150,17 @@ def _check_writable(workspace: Workspace) -> None:
 class _Check:
     """One verification under way."""
 
-    def __init__(self, workspace: Workspace, on_step: OnStep, on_rows: OnRows, *, public: bool) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        on_step: OnStep,
+        on_rows: OnRows,
+        ignore_doubt: frozenset[str],
+        *,
+        public: bool,
+    ) -> None:
         self.workspace = workspace
+        self.ignore_doubt = ignore_doubt
         self.public = public
         self.on_step = on_step
         self.on_rows = on_rows
@@ -161,6 +175,7 @@ class _Check:
         plan = self._journal(name) if self.workspace.journal(name).exists() else None
         self.on_step(f"{name}: store")
         chain = self._store(name, plan)
+        self.findings += contract_findings(self.workspace, name, chain, entries, sound=POLICY not in self.ignore_doubt)
         self.on_step(f"{name}: ledger")
         self._collect(ledger_findings(books, chain, entries, name), f"what the ledger says of {name}")
         self.on_step(f"{name}: quarantine")
@@ -223,7 +238,7 @@ class _Check:
         folder = self.workspace.store(name)
         chain = None
         try:
-            chain = read_chain(self.workspace, name)
+            chain = read_chain(self.workspace, name, sound=PUBLISHER not in self.ignore_doubt)
             self._seen(chain)
             check_store(self.workspace, chain)
         except IntegrityViolated as fault:

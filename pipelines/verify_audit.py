@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lazaretto.audit import anchors, holds, origin_of, read_checkpoint, verify_chain
+from lazaretto.anchors import anchor_name, open_anchors
+from lazaretto.audit import Checkpoint, holds, origin_of, parse_checkpoint, read_checkpoint, verify_chain
 from lazaretto.errors import IntegrityViolated
-from lazaretto.keys import AUDIT, public_key
+from lazaretto.key_history import signers_of
+from lazaretto.keys import AUDIT
 from lazaretto.ledger import read_audit
+from lazaretto.signers import WHOLE_LOG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.orm import Session
 
-    from lazaretto.audit import Checkpoint, Entry
+    from lazaretto.anchor_settings import AnchorSettings
+    from lazaretto.audit import Entry
     from lazaretto.config import Workspace
 
 _BATCH = ("counts", "digests")
@@ -29,10 +35,14 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "recall.made": ("counts", "digests", "selection", "epoch"),
     "recall.remembered": ("batch", "remembered", "discards"),
     "run.passed": ("version", "epoch", "attestation"),
+    "contract.signed": ("digests", "number"),
+    "key.rotated": ("name", "number"),
+    "key.revoked": ("name", "number", "since", "reason"),
+    "key.reattested": ("name", "number"),
 }
 """What an entry's detail has to hold; what later versions added may be missing."""
-_NUMBERS = ("version", "epoch", "remembered")
-_TEXTS = ("batch", "attestation", "discards", "reason", "hold_reasons", "assignee", "selection")
+_NUMBERS = ("version", "epoch", "remembered", "number")
+_TEXTS = ("batch", "attestation", "discards", "reason", "hold_reasons", "assignee", "selection", "name", "since")
 
 
 @dataclass(frozen=True)
@@ -48,17 +58,24 @@ class Log:
     findings: tuple[str, ...]
 
 
-def read_log(workspace: Workspace, session: Session) -> Log:
+def read_log(workspace: Workspace, session: Session, *, sound: bool = True) -> Log:
     """Read the audit log and check it.
 
     Args:
-        workspace: Whose; its checkpoint and its anchor folder are looked at too.
+        workspace: Whose; its checkpoint and what every anchor has are looked at too.
         session: The ledger.
+        sound: Whether it is a finding when a stolen key may have signed the log and nobody vouched for it since.
+
+    Raises:
+        Unavailable: An anchor cannot be reached, so that nothing can be said.
     """
     findings: list[str] = []
     checkpoints = _checkpoints(workspace, findings)
     stored = list(read_audit(session))
     signed = max((checkpoint.size for _, checkpoint in checkpoints), default=0)
+    findings += doubtful_entries(workspace, len(stored)) if sound else ()
+    if stored and checkpoints and not workspace.checkpoint.exists():
+        findings.append(f"the signed checkpoint {workspace.checkpoint} is gone; an anchor still has one")
     try:
         size = verify_chain(stored, checkpoints)
         if size > signed and not findings:
@@ -82,14 +99,57 @@ def read_log(workspace: Workspace, session: Session) -> Log:
 
 def _checkpoints(workspace: Workspace, findings: list[str]) -> list[tuple[str, Checkpoint]]:
     """The checkpoints whose signature holds, each with where it lies; the others are added to the findings."""
-    origin, key = origin_of(workspace), public_key(workspace.keys, AUDIT)
-    found = []
-    for path in [*([workspace.checkpoint] if workspace.checkpoint.exists() else []), *anchors(workspace)]:
+    origin, signers = origin_of(workspace), signers_of(workspace, AUDIT)
+    found: list[tuple[str, Checkpoint]] = []
+    newest = None
+    if workspace.checkpoint.exists():
         try:
-            found.append((str(path), read_checkpoint(path, origin, key)))
+            newest = read_checkpoint(workspace.checkpoint, origin, signers)
+            found.append((str(workspace.checkpoint), newest))
         except IntegrityViolated as fault:
             findings.append(fault.message)
+    for anchor in open_anchors(workspace):
+        try:
+            kept = anchor.everything()
+        except IntegrityViolated as fault:
+            findings.append(fault.message)
+            continue
+        findings += kept.findings
+        there = []
+        for note in kept.notes:
+            try:
+                there.append((note, parse_checkpoint(note.content, origin, signers, note.where)))
+            except IntegrityViolated as fault:
+                findings.append(fault.message)
+        found += [(note.where, checkpoint) for note, checkpoint in there]
+        findings += _missing(workspace, anchor.settings, [checkpoint for _, checkpoint in there], newest)
+    # A retired key signs no checkpoint beyond the one that was pinned, and the log must still go through that.
+    found += [("of the history of keys", Checkpoint(origin, *astuple(pin))) for pin in signers.pins(WHOLE_LOG)]
     return found
+
+
+def _missing(
+    workspace: Workspace, settings: AnchorSettings, there: list[Checkpoint], newest: Checkpoint | None
+) -> Iterator[str]:
+    """One sentence for each checkpoint that an anchor was given, by what is signed, and has no longer."""
+    sizes = {checkpoint.size for checkpoint in there}
+    if newest is not None and settings.id in dict(newest.anchored) and newest.size not in sizes:
+        yield f"{settings.name} has no longer the checkpoint {anchor_name(workspace, newest.size)}, which it was given"
+    for checkpoint in sorted({*there, *([newest] if newest else [])}, key=lambda one: one.size):
+        count = dict(checkpoint.anchored).get(settings.id)
+        kept = sum(size <= checkpoint.size for size in sizes)
+        if count is not None and kept < count:
+            gone = count - kept
+            yield f"{settings.name} lacks {gone} of the {count} checkpoints it had at entry {checkpoint.size}"
+            return
+
+
+def doubtful_entries(workspace: Workspace, size: int) -> Iterator[str]:
+    """A sentence where the end of the log was signed by a stolen audit key alone."""
+    try:
+        signers_of(workspace, AUDIT).require_sound(WHOLE_LOG, size)
+    except IntegrityViolated as fault:
+        yield fault.message
 
 
 def _says_enough(entry: Entry) -> bool:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import file_mode_like, make_folder, write_durably
 from lazaretto.errors import IntegrityViolated
+from lazaretto.signers import Generation, Signers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -174,37 +175,57 @@ def digest_of_files(files: Iterable[StoreFile]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def seal(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> bytes:
-    """A DSSE envelope around a payload, as JSON text."""
+def seal(payload: bytes, payload_type: str, *keys: Ed25519PrivateKey) -> bytes:
+    """A DSSE envelope around a payload, signed with every key given, as JSON text."""
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # exported, but not marked so
 
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(CryptoSigner(key))
+    for key in keys:
+        envelope.sign(CryptoSigner(key))
     return json.dumps(envelope.to_dict(), indent=1, sort_keys=True).encode() + b"\n"
 
 
-def unseal(path: Path, payload_type: str, key: Ed25519PublicKey) -> bytes:
+def unseal(path: Path, payload_type: str, key: Ed25519PublicKey, whose: str = "publisher") -> bytes:
     """The payload of an envelope whose signature holds.
 
     Raises:
         IntegrityViolated: It cannot be read, is of another type, or is not signed with this key.
     """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
+    return opened(content, payload_type, {whose: key}, str(path))
+
+
+def opened(content: bytes, payload_type: str, keys: Mapping[str, Ed25519PublicKey], where: str) -> bytes:
+    """The payload of an envelope that every one of these keys has signed.
+
+    Args:
+        content: The envelope, JSON text.
+        payload_type: What it must hold.
+        keys: By their name, for the message.
+        where: What to call the envelope.
+
+    Raises:
+        IntegrityViolated: It is none, is of another type, or a signature is missing or does not hold.
+    """
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import FormatError, VerificationError
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # exported, but not marked so
 
+    name = ""
     try:
-        envelope = Envelope.from_dict(json.loads(path.read_bytes()))
-        envelope.verify([SSlibKey.from_crypto(key)], 1)
-    except OSError as error:
-        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
+        envelope = Envelope.from_dict(json.loads(content))
+        for name, key in keys.items():  # noqa: B007  the last one is named below
+            envelope.verify([SSlibKey.from_crypto(key)], 1)
     except VerificationError as error:
-        raise IntegrityViolated(f"{path} is not signed with the publisher's key") from error
+        raise IntegrityViolated(f"{where} is not signed with the {name}'s key") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
-        raise IntegrityViolated(f"{path} is no signed envelope") from error
+        raise IntegrityViolated(f"{where} is no signed envelope") from error
     if envelope.payload_type != payload_type:
-        raise IntegrityViolated(f"{path} is a signed {envelope.payload_type!r}, not a {payload_type!r}")
+        raise IntegrityViolated(f"{where} is a signed {envelope.payload_type!r}, not a {payload_type!r}")
     payload: bytes = envelope.payload
     return payload
 
@@ -217,36 +238,48 @@ def sign(folder: Path, attestation: Attestation, key: Ed25519PrivateKey) -> Path
     return path
 
 
-def verify(folder: Path, workspace: str, dataset: str, key: Ed25519PublicKey) -> Chain:
+def verify(folder: Path, workspace: str, dataset: str, key: Ed25519PublicKey | Signers) -> Chain:
     """Read a data set's attestations and check every signature and every link.
 
     Args:
         folder: Where the attestations lie.
         workspace: The workspace's id; an attestation of another one is refused.
         dataset: The data set's name; the same.
-        key: The publisher's.
+        key: The publisher's, or every key the publisher had, each with how far it counts.
 
     Raises:
         IntegrityViolated: One is missing, altered, moved, forged, or does not fit the one before it.
     """
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    signers = key if isinstance(key, Signers) else Signers("publisher", (Generation(key),))
     attestations: list[Attestation] = []
     active: dict[str, StoreFile] = {}
-    for number, name in enumerate(names, start=1):
-        if name != f"{number:06}{SUFFIX}":
-            raise IntegrityViolated(f"attestation {number:06}{SUFFIX} of {dataset} is missing from {folder}")
-        attestation = _parse(folder / name, unseal(folder / name, PAYLOAD_TYPE, key))
+    for number, path in enumerate(numbered(folder, f"attestation {{}} of {dataset}"), start=1):
+        attestation = _parse(path, unseal(path, PAYLOAD_TYPE, signers.key(dataset, number)))
         before = attestations[-1] if attestations else None
-        for path in attestation.removed:
-            active.pop(path, None)
+        for gone in attestation.removed:
+            active.pop(gone, None)
         active.update((file.path, file) for file in attestation.added)
         fault = _link_fault(attestation, before, active.values())
         if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
             fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
         if fault:
-            raise IntegrityViolated(f"attestation {folder / name} {fault}")
+            raise IntegrityViolated(f"attestation {path} {fault}")
         attestations.append(attestation)
+    signers.check_pins(dataset, [entry.digest for entry in attestations])
     return Chain(dataset, tuple(attestations))
+
+
+def numbered(folder: Path, said: str) -> list[Path]:
+    """The envelopes of a folder, numbered from 1 on; ``said`` has a place for the name of one that is missing.
+
+    Raises:
+        IntegrityViolated: One is missing.
+    """
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    for number, name in enumerate(names, start=1):
+        if name != f"{number:06}{SUFFIX}":
+            raise IntegrityViolated(f"{said.format(f'{number:06}{SUFFIX}')} is missing from {folder}")
+    return [folder / name for name in names]
 
 
 def _link_fault(attestation: Attestation, before: Attestation | None, active: Iterable[StoreFile]) -> str:

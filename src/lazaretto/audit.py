@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.attest import NOTHING, canonical_json
-from lazaretto.durable import write_durably
-from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.errors import IntegrityViolated
+from lazaretto.signers import WHOLE_LOG, Signers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -66,12 +66,16 @@ class Checkpoint:
     size: int
     head: str
     """Hash (hex) of entry number ``size``."""
+    anchored: tuple[tuple[str, int], ...] = ()
+    """Id of each anchor it goes to, and how many checkpoints that one then has: one that is taken away is missed."""
 
     @property
     def body(self) -> bytes:
-        """The text that is signed."""
+        """The text that is signed; what is said of anchors is one extension line of the format."""
         head = base64.b64encode(bytes.fromhex(self.head)).decode()
-        return f"{self.origin}\n{self.size}\n{head}\n".encode()
+        anchored = " ".join(f"{name}:{count}" for name, count in self.anchored)
+        extension = f"anchored {anchored}\n" if anchored else ""
+        return f"{self.origin}\n{self.size}\n{head}\n{extension}".encode()
 
 
 def digest_of(value: object) -> str:
@@ -122,37 +126,7 @@ def verify_chain(stored: Iterable[tuple[Entry, str]], checkpoints: Iterable[tupl
     return count
 
 
-def write_checkpoint(workspace: Workspace, checkpoint: Checkpoint, key: Ed25519PrivateKey) -> None:
-    """Sign a checkpoint and keep it, in the anchor folder too where one is configured.
-
-    Raises:
-        UsageError: The anchor folder cannot be written.
-    """
-    note = sign_note(checkpoint.body, checkpoint.origin, key)
-    write_durably(workspace.checkpoint, note)
-    if workspace.anchor is not None:
-        try:
-            write_durably(workspace.anchor / anchor_name(workspace, checkpoint.size), note)
-        except OSError as error:
-            raise UsageError(
-                f"the audit checkpoint cannot be copied to {workspace.anchor}: {error.strerror}",
-                hint="make the anchor folder of lazaretto.toml writable, then run the same command again",
-            ) from error
-
-
-def anchor_name(workspace: Workspace, size: int) -> str:
-    """File name of a checkpoint in the anchor folder: one file each, so that a write-once folder will do."""
-    return f"{workspace.id}-{size:012}.checkpoint"
-
-
-def anchors(workspace: Workspace) -> list[Path]:
-    """The checkpoints in the anchor folder, oldest first; none where none is configured."""
-    if workspace.anchor is None or not workspace.anchor.is_dir():
-        return []
-    return sorted(workspace.anchor.glob(f"{workspace.id}-*.checkpoint"))
-
-
-def read_checkpoint(path: Path, origin: str, key: Ed25519PublicKey) -> Checkpoint:
+def read_checkpoint(path: Path, origin: str, key: Ed25519PublicKey | Signers) -> Checkpoint:
     """A checkpoint whose signature holds.
 
     Raises:
@@ -162,16 +136,36 @@ def read_checkpoint(path: Path, origin: str, key: Ed25519PublicKey) -> Checkpoin
         note = path.read_bytes()
     except OSError as error:
         raise IntegrityViolated(f"audit checkpoint {path} cannot be read: {error.strerror}") from error
-    body = open_note(note, origin, key, path)
-    lines = body.decode(errors="replace").split("\n")
+    return parse_checkpoint(note, origin, key, str(path))
+
+
+def parse_checkpoint(note: bytes, origin: str, key: Ed25519PublicKey | Signers, where: str) -> Checkpoint:
+    """The same, given its content.
+
+    Raises:
+        IntegrityViolated: It is not signed with the audit key that counts for it, or is that of another log.
+    """
+    text = note.rpartition(b"\n\n")[0] + b"\n"
+    lines = text.decode(errors="replace").split("\n")
+    # Which of several keys must have signed it, only the text itself can say: it is believed once that key's
+    # signature was found to hold.
+    size = int(lines[1]) if len(lines) > 1 and lines[1].isascii() and lines[1].isdecimal() else 0
+    body = open_note(note, origin, key if not isinstance(key, Signers) else key.key(WHOLE_LOG, size), where)
     try:
-        said, size, head = lines[:3]
-        checkpoint = Checkpoint(said, int(size), base64.b64decode(head, validate=True).hex())
+        said, size_, head, *rest = lines[:-1]
+        anchored = tuple(_anchored(rest[0])) if rest else ()
+        checkpoint = Checkpoint(said, int(size_), base64.b64decode(head, validate=True).hex(), anchored)
     except ValueError as error:
-        raise IntegrityViolated(f"audit checkpoint {path} is not in the checkpoint format") from error
+        raise IntegrityViolated(f"audit checkpoint {where} is not in the checkpoint format") from error
     if checkpoint.origin != origin or checkpoint.body != body:
-        raise IntegrityViolated(f"audit checkpoint {path} is that of {checkpoint.origin!r}, not of {origin!r}")
+        raise IntegrityViolated(f"audit checkpoint {where} is that of {checkpoint.origin!r}, not of {origin!r}")
     return checkpoint
+
+
+def _anchored(line: str) -> Iterator[tuple[str, int]]:
+    for part in line.removeprefix("anchored ").split(" "):
+        name, _, count = part.partition(":")
+        yield name, int(count)
 
 
 def sign_note(body: bytes, name: str, key: Ed25519PrivateKey) -> bytes:
@@ -180,7 +174,7 @@ def sign_note(body: bytes, name: str, key: Ed25519PrivateKey) -> bytes:
     return body + f"\n\u2014 {name} {signature}\n".encode()
 
 
-def open_note(note: bytes, name: str, key: Ed25519PublicKey, where: Path) -> bytes:
+def open_note(note: bytes, name: str, key: Ed25519PublicKey, where: str) -> bytes:
     """The text of a signed note.
 
     Raises:

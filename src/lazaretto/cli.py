@@ -13,8 +13,10 @@ import typer
 from lazaretto import (
     cli_audit,
     cli_drill,
+    cli_export,
     cli_fairness,
     cli_ingest,
+    cli_keys,
     cli_people,
     cli_recall,
     cli_review,
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-contract_app = typer.Typer(help="Look at a data set's contract.", no_args_is_help=True)
+contract_app = typer.Typer(help="Look at a data set's contract, or put it into force.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -107,6 +109,7 @@ for command in (
     cli_drill.drill,
     cli_recall.recall,
     cli_fairness.fairness,
+    cli_export.export,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
@@ -121,7 +124,9 @@ app.add_typer(cli_review.review, name="review")
 app.add_typer(cli_people.accounts, name="accounts")
 app.add_typer(cli_people.tokens, name="tokens")
 app.add_typer(cli_people.proposals, name="proposals")
+app.add_typer(cli_keys.keys, name="keys")
 contract_app.command("show")(cli_workspace.contract_show)
+contract_app.command("sign")(cli_keys.contract_sign)
 
 
 def main() -> None:

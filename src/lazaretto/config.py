@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lazaretto.anchor_settings import AnchorSettings, anchor_settings
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable, write_durably
 from lazaretto.errors import Unavailable, UsageError
 
@@ -34,7 +35,7 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "": ("id", "ledger", "audit", "keys", "oidc"),
     "ledger": ("url",),
     "audit": ("anchor",),
-    "keys": ("folder",),
+    "keys": ("folder", "require_signed_contract"),
     "oidc": ("issuer", "client_id", "name_claim", "roles_claim", "roles"),
 }
 _TEMPLATE = """\
@@ -49,15 +50,21 @@ id = "{id}"
 # url = "postgresql+psycopg://lazaretto@db.example.org/lazaretto"
 
 [audit]
-# A folder that gets a copy of every signed audit checkpoint, best where the owner of the ledger cannot write back:
-# a write-once share, another machine. `lazaretto verify` compares it with the log.
+# Where a copy of every signed audit checkpoint goes, best where the owner of the ledger cannot write back: a folder on
+# a write-once share, a git repository that takes no force, a bucket with object lock; several of them as a list.
+# `lazaretto verify` compares each with the log; what cannot be reached stops all work. More is said in docs/keys.md.
 # anchor = "/mnt/worm/lazaretto"
+# anchor = [{{git = "ssh://git@example.org/audit.git"}}, {{s3 = "bucket", prefix = "lazaretto/", retain = "3650d"}}]
 
 [keys]
-# publisher.key signs what is published, audit.key the audit log, master.key locks the quarantine. Back them up.
-# A machine that only runs the gate needs publisher.pub alone; where others can write this workspace, let the
-# environment variable LAZARETTO_KEYS name a folder of that machine's own instead.
+# publisher.key signs what is published, audit.key the audit log, policy.key the contracts (lazaretto contract sign),
+# master.key locks the quarantine. Back them up; docs/keys.md says who should hold which.
+# A machine that only runs the gate needs publisher.pub alone, and policy.pub once a contract was signed or a key
+# changed; where others can write this workspace, let the environment variable LAZARETTO_KEYS name a folder of that
+# machine's own instead.
 folder = "keys"
+# Whether nothing is ingested, and the gate says no, before a data set's contract was signed.
+# require_signed_contract = true
 
 # [oidc]
 # Where people have accounts, they can log in at an identity provider (lazaretto login --oidc); see docs/people.md.
@@ -75,7 +82,9 @@ class Workspace:
     id: str
     ledger_url: str
     keys: Path
-    anchor: Path | None = None
+    anchors: tuple[AnchorSettings, ...] = ()
+    """Where audit checkpoints are copied to."""
+    require_signed_contract: bool = False
     oidc: Provider | None = None
     """Where people can log in, if that is configured."""
     who: Who | None = None
@@ -106,9 +115,18 @@ class Workspace:
         """The newest signed audit checkpoint."""
         return self.state / "audit" / "checkpoint"
 
+    @property
+    def changing_keys(self) -> Path:
+        """The change of a key that is under way, if there is one."""
+        return self.state / "keys" / "changing.json"
+
     def contract(self, dataset: str) -> Path:
         """The data set's contract file."""
         return self.root / "contracts" / f"{_checked(dataset)}.yaml"
+
+    def signed_contracts(self, dataset: str) -> Path:
+        """The versions of the data set's contract that were signed, one file per epoch."""
+        return self.state / "contracts" / _checked(dataset)
 
     def store(self, dataset: str) -> Path:
         """The data set's Delta table."""
@@ -195,7 +213,6 @@ def load_workspace(root: Path) -> Workspace:
     root = root.absolute()
     _refuse_odd(root)
     url = os.environ.get(LEDGER_VARIABLE) or _text(path, content, "ledger", "url")
-    anchor = _text(path, content, "audit", "anchor")
     name = content.get("id")
     if not isinstance(name, str) or not _ID.fullmatch(name):
         raise UsageError(f"{path}: 'id' must be 3 to 40 lower-case letters, digits and dashes, not {name!r}")
@@ -204,7 +221,8 @@ def load_workspace(root: Path) -> Workspace:
         id=name,
         ledger_url=url or f"sqlite:///{root / 'state' / 'ledger.db'}",
         keys=root / (os.environ.get(KEYS_VARIABLE) or _text(path, content, "keys", "folder") or "keys"),
-        anchor=root / anchor if anchor else None,
+        anchors=anchor_settings(path, root, content.get("audit", {}).get("anchor")),
+        require_signed_contract=_flag(path, content, "keys", "require_signed_contract"),
         oidc=_provider(path, content) if "oidc" in content else None,
     )
 
@@ -328,4 +346,11 @@ def _text(path: Path, content: dict[str, Any], section: str, key: str) -> str | 
     value = content.get(section, {}).get(key)
     if value is not None and (not isinstance(value, str) or not value):
         raise UsageError(f"{path}: {key!r} in [{section}] must be text, not {value!r}")
+    return value
+
+
+def _flag(path: Path, content: dict[str, Any], section: str, key: str) -> bool:
+    value = content.get(section, {}).get(key, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{path}: {key!r} in [{section}] must be true or false, not {value!r}")
     return value

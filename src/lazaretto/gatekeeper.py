@@ -1,8 +1,9 @@
 """The gate: says yes to a store version only when every byte's account holds; anything else is a no with its reason.
 
 It checks signatures and links of all attestations, that the Delta log is commit for commit the attested one, that its
-active files are exactly the attested ones with the attested sizes, on the disk too, and that no newer state was seen
-before. It does not hash the data: the loader does, byte for byte, as it reads; ``verify`` does for the whole store.
+active files are exactly the attested ones with the attested sizes, on the disk too, that no newer state was seen
+before, and, where contracts are signed, that the records were judged by one that was. It does not hash the data: the
+loader does, byte for byte, as it reads; ``verify`` does for the whole store.
 
 The module is not called ``gate`` because the package offers a function of that name.
 """
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING
 from lazaretto import attest
 from lazaretto.entrance import enter
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
-from lazaretto.keys import PUBLISHER, public_key
+from lazaretto.key_history import signers_of
+from lazaretto.keys import PUBLISHER
 from lazaretto.seen import check_seen
+from lazaretto.signed_contract import check_contracts
 from lazaretto.table import LOG, active_files, open_table
 from lazaretto.timespan import timespan
 
@@ -129,12 +132,15 @@ def require(workspace: Workspace, dataset: str) -> Chain:
         from lazaretto.blocked import nothing_admitted
 
         raise nothing_admitted(workspace, dataset)
+    check_contracts(workspace, chain)
     return chain
 
 
 def _read(workspace: Workspace, dataset: str) -> Chain:
-    key = public_key(workspace.keys, PUBLISHER)
-    return attest.verify(workspace.attestations(dataset), workspace.id, dataset, key)
+    signers = signers_of(workspace, PUBLISHER, remember=True)
+    chain = attest.verify(workspace.attestations(dataset), workspace.id, dataset, signers)
+    signers.require_sound(dataset, len(chain.attestations))
+    return chain
 
 
 def check_store(workspace: Workspace, chain: Chain) -> None:

@@ -1,4 +1,4 @@
-"""The workspace's keys: one signs what is published, one signs the audit log, one locks the quarantine."""
+"""The workspace's keys: one signs what is published, one the audit log, one the contracts; one locks the quarantine."""
 
 from __future__ import annotations
 
@@ -18,27 +18,35 @@ if TYPE_CHECKING:
 
 PUBLISHER = "publisher"
 AUDIT = "audit"
+POLICY = "policy"
+"""Signs the contract in force, and witnesses a change of the other two."""
+SIGNING = (PUBLISHER, AUDIT, POLICY)
 MASTER = "master.key"
 MASTER_BYTES = 32
+_HISTORY = "history.json"
+"""Beside the keys once one was changed; see `lazaretto.key_history`."""
 _PUBLIC_FILE = 0o644
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def create_keys(folder: Path) -> tuple[Path, ...]:
     """Write the keys that are not there yet; a key that exists is never touched. Gives the files written."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     written: list[Path] = []
-    for name in (PUBLISHER, AUDIT):
+    for name in SIGNING:
         private, public = folder / f"{name}.key", folder / f"{name}.pub"
         if not private.exists() and public.exists():
             raise UsageError(f"{public} is there but {private} is not", hint="restore the private key from its backup")
         if not private.exists():
-            pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            write_durably(private, pem)
+            new_private_key(private)
             written.append(private)
         if not public.exists():
+            if (folder / _HISTORY).exists():
+                raise UsageError(
+                    f"{public}, the first public key, is gone, and the key in use may be a later one",
+                    hint="restore it from its backup or from a machine that has pinned it",
+                )
             key = private_key(folder, name).public_key()
             pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             write_durably(public, pem, mode=_PUBLIC_FILE)
@@ -50,8 +58,28 @@ def create_keys(folder: Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def private_key(folder: Path, name: str) -> Ed25519PrivateKey:
+def new_private_key(path: Path) -> None:
+    """Make a signing key and write it to a file of the owner's alone."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    write_durably(path, Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def raw_public_key(raw: str) -> Ed25519PublicKey:
+    """A verification key from its 32 bytes, hexadecimal."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw))
+
+
+def private_key(folder: Path, name: str, *, suffix: str = ".key") -> Ed25519PrivateKey:
     """A signing key.
+
+    Args:
+        folder: Where the keys lie.
+        name: Whose.
+        suffix: Ends the file's name; another one for a key that is not yet in use.
 
     Raises:
         UsageError: It is missing, readable by others, or no Ed25519 key.
@@ -59,7 +87,9 @@ def private_key(folder: Path, name: str) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    path = folder / f"{name}.key"
+    path = folder / f"{name}{suffix}"
+    if name == POLICY and not path.exists() and not (folder / f"{name}.pub").exists():
+        raise UsageError(f"key {path} is not there yet", hint="lazaretto init DIR adds what a workspace lacks")
     try:
         key = load_pem_private_key(_read_secret(path), None)
     except ValueError as error:

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from lazaretto.anchors import anchor_name, open_anchors
 from lazaretto.attest import NOTHING
-from lazaretto.audit import Checkpoint, Entry, anchors, digest_of, origin_of, read_checkpoint, write_checkpoint
+from lazaretto.audit import Checkpoint, Entry, digest_of, origin_of, parse_checkpoint, sign_note
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
+from lazaretto.durable import write_durably
 from lazaretto.entrance import acting
-from lazaretto.errors import IntegrityViolated, Unavailable
-from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
+from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.key_history import signers_of, signing_key
+from lazaretto.keys import AUDIT, derived_key, master_key
 from lazaretto.tables import AuditRow, DiscardRow, RunRow
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from lazaretto.attest import Attestation
     from lazaretto.config import Workspace
     from lazaretto.tables import BatchRow
+
+
+CHECKPOINTS = "audit-checkpoint"
+"""Lock of who signs a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -117,42 +124,83 @@ def read_audit(session: Session) -> Iterator[tuple[Entry, str]]:
 
 
 def checkpoint(ledger: Ledger) -> None:
-    """Sign the audit log's newest hash, unless that is done already.
+    """Sign the audit log's newest hash, unless that is done already, and have every anchor keep it.
 
     Raises:
         IntegrityViolated: The log is shorter than, or not the one, the last checkpoint was signed for.
-        UsageError: The audit key or the anchor folder cannot be used.
+        UsageError: The audit key or an anchor cannot be used.
     """
-    workspace = ledger.workspace
-    origin = origin_of(workspace)
-    with named_lock(workspace, "audit-checkpoint", wait=True), ledger.reading() as session:
-        signed: list[int] = []
-        for path in _newest_checkpoints(workspace):
-            if path is None:
-                signed.append(0)
-                continue
-            before = read_checkpoint(path, origin, public_key(workspace.keys, AUDIT))
-            signed.append(before.size)
-            if session.scalar(select(AuditRow.hash).where(AuditRow.seq == before.size)) != before.head:
-                raise IntegrityViolated(
-                    f"the audit log is not the one that checkpoint {path} was signed for",
-                    hint="lazaretto verify says what is wrong; restore the ledger from a backup",
-                )
-        last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
-        if last is None or min(signed) == last.seq:
-            return
-        write_checkpoint(workspace, Checkpoint(origin, last.seq, last.hash), private_key(workspace.keys, AUDIT))
+    with named_lock(ledger.workspace, CHECKPOINTS, wait=True), ledger.reading() as session:
+        refuse_changing(ledger.workspace)
+        sign_newest(ledger.workspace, session)
 
 
-def _newest_checkpoints(workspace: Workspace) -> Iterator[Path | None]:
-    """The newest checkpoint of each place one belongs to; None for a place that has none yet."""
-    yield workspace.checkpoint if workspace.checkpoint.exists() else None
-    if workspace.anchor is not None:
-        if not workspace.anchor.is_dir():
-            raise Unavailable(
-                f"the anchor folder {workspace.anchor} is not there", hint="mount it, or correct it in lazaretto.toml"
-            )
-        yield next(reversed(anchors(workspace)), None)
+def sign_newest(workspace: Workspace, session: Session) -> Checkpoint | None:
+    """As `checkpoint`, for who holds its lock; gives the newest checkpoint, None for an empty log."""
+    origin, signers = origin_of(workspace), signers_of(workspace, AUDIT)
+    places = [(anchor, anchor.look()) for anchor in open_anchors(workspace)]
+    notes = [glance.newest for _, glance in places]
+    if workspace.checkpoint.exists():
+        here = parse_checkpoint(_read(workspace.checkpoint), origin, signers, str(workspace.checkpoint))
+        _require_same(session, here, str(workspace.checkpoint))
+    else:
+        here = Checkpoint(origin, 0, NOTHING)
+    signed = [here.size]
+    for note in notes:
+        before = parse_checkpoint(note.content, origin, signers, note.where) if note else Checkpoint(origin, 0, NOTHING)
+        _require_same(session, before, note.where if note else "")
+        signed.append(before.size)
+    last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
+    if last is None:
+        return None
+    if min(signed) == last.seq:
+        return here
+    name = anchor_name(workspace, last.seq)
+    anchored = tuple((anchor.settings.id, glance.count_with(name)) for anchor, glance in places)
+    newest = Checkpoint(origin, last.seq, last.hash, anchored)
+    note_ = sign_note(newest.body, origin, signing_key(workspace, AUDIT))
+    # The anchors first: a checkpoint that is here was given to each of them. One that has its own keeps that: a place
+    # that only takes new files would refuse another.
+    for anchor, glance in places:
+        if name not in glance.names:
+            anchor.put(name, note_)
+    write_durably(workspace.checkpoint, note_)
+    return newest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IntegrityViolated(f"audit checkpoint {path} cannot be read: {error.strerror}") from error
+
+
+def _require_same(session: Session, before: Checkpoint, where: str) -> None:
+    if before.size and session.scalar(select(AuditRow.hash).where(AuditRow.seq == before.size)) != before.head:
+        raise IntegrityViolated(
+            f"the audit log is not the one that checkpoint {where} was signed for",
+            hint="lazaretto verify says what is wrong; restore the ledger from a backup",
+        )
+
+
+def refuse_changing(workspace: Workspace) -> None:
+    """Refuse to sign anything while a change of keys is under way: it could come to stand on the wrong side of it.
+
+    Raises:
+        UsageError: One is.
+    """
+    if workspace.changing_keys.exists():
+        raise UsageError(
+            "a change of keys is under way or was interrupted",
+            hint="lazaretto keys list finishes one that was interrupted",
+        )
+
+
+def append_once(session: Session, entry: Entry) -> None:
+    """Add an entry unless there is one of that action on that subject: for what is finished by doing it again."""
+    known = select(AuditRow.seq).where(AuditRow.action == entry.action, AuditRow.subject == entry.subject).limit(1)
+    if session.scalar(known) is None:
+        append_audit(session, entry)
 
 
 def record_run(workspace: Workspace, attestation: Attestation, run: str, at: str) -> None:
