@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import file_mode_like, make_folder, write_durably
 from lazaretto.errors import IntegrityViolated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -90,7 +91,7 @@ class Attestation:
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of contract, policy, verdicts and quarantine."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the signed payload."""
         return hashlib.sha256(self.payload()).hexdigest()
@@ -146,8 +147,15 @@ def canonical_json(value: object) -> bytes:
 
 def digest_of_files(files: Iterable[StoreFile]) -> str:
     """SHA-256 (hex) over path, digest, size and rows of files, whatever their order."""
-    lines = sorted(f"{f.path}\0{f.sha256}\0{f.size}\0{f.rows}" for f in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _digest_of_lines(_line(file) for file in files)
+
+
+def _line(file: StoreFile) -> str:
+    return f"{file.path}\0{file.sha256}\0{file.size}\0{file.rows}"
+
+
+def _digest_of_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def seal(payload: bytes, payload_type: str, key: Ed25519PrivateKey) -> bytes:
@@ -166,15 +174,24 @@ def unseal(path: Path, payload_type: str, key: Ed25519PublicKey) -> bytes:
     Raises:
         IntegrityViolated: It cannot be read, is of another type, or is not signed with this key.
     """
+    return _opened(path, _content(path), payload_type, key)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _opened(path: Path, content: bytes, payload_type: str, key: Ed25519PublicKey) -> bytes:
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import FormatError, VerificationError
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # exported, but not marked so
 
     try:
-        envelope = Envelope.from_dict(json.loads(path.read_bytes()))
+        envelope = Envelope.from_dict(json.loads(content))
         envelope.verify([SSlibKey.from_crypto(key)], 1)
-    except OSError as error:
-        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
     except VerificationError as error:
         raise IntegrityViolated(f"{path} is not signed with the publisher's key") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
@@ -207,26 +224,58 @@ def verify(folder: Path, workspace: str, dataset: str, key: Ed25519PublicKey) ->
     """
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
     attestations: list[Attestation] = []
-    active: dict[str, StoreFile] = {}
+    active = _Active()
+    prefix = hashlib.sha256(json.dumps([workspace, dataset, key.public_bytes_raw().hex()]).encode()).digest()
     for number, name in enumerate(names, start=1):
         if name != f"{number:06}{SUFFIX}":
             raise IntegrityViolated(f"attestation {number:06}{SUFFIX} of {dataset} is missing from {folder}")
-        attestation = _parse(folder / name, unseal(folder / name, PAYLOAD_TYPE, key))
-        before = attestations[-1] if attestations else None
-        for path in attestation.removed:
-            active.pop(path, None)
-        active.update((file.path, file) for file in attestation.added)
-        fault = _link_fault(attestation, before, active.values())
-        if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
-            fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
-        if fault:
-            raise IntegrityViolated(f"attestation {folder / name} {fault}")
+        content = _content(folder / name)
+        prefix = hashlib.sha256(prefix + content).digest()
+        attestation = _VERIFIED.get(prefix)
+        if attestation is None:
+            attestation = _parse(folder / name, _opened(folder / name, content, PAYLOAD_TYPE, key))
+            active.follow([*attestations, attestation])
+            fault = _link_fault(attestation, attestations[-1] if attestations else None, active)
+            if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
+                fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
+            if fault:
+                raise IntegrityViolated(f"attestation {folder / name} {fault}")
+            if len(_VERIFIED) >= _REMEMBERED:
+                _VERIFIED.clear()
+            _VERIFIED[prefix] = attestation
         attestations.append(attestation)
     return Chain(dataset, tuple(attestations))
 
 
-def _link_fault(attestation: Attestation, before: Attestation | None, active: Iterable[StoreFile]) -> str:
-    files = tuple(active)
+_VERIFIED: dict[bytes, Attestation] = {}
+"""What this process verified: digest of the key and of all bytes up to an attestation's -> the attestation.
+
+A command reads its data set's chain several times; the same bytes after the same bytes under the same key give the
+same answer, so that only the bytes are read and hashed again.
+"""
+_REMEMBERED = 20_000
+
+
+class _Active:
+    """The files active after the attestations followed so far."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
+        self._followed = 0
+
+    def follow(self, attestations: Sequence[Attestation]) -> None:
+        """Go on to the last of a data set's attestations."""
+        for attestation in attestations[self._followed :]:
+            for path in attestation.removed:
+                self.lines.pop(path, None)
+                self.rows.pop(path, None)
+            self.lines.update((file.path, _line(file)) for file in attestation.added)
+            self.rows.update((file.path, file.rows) for file in attestation.added)
+        self._followed = len(attestations)
+
+
+def _link_fault(attestation: Attestation, before: Attestation | None, active: _Active) -> str:
     if attestation.previous != (before.digest if before else NOTHING):
         return "does not follow the one before it"
     if before and attestation.version <= before.version:
@@ -235,7 +284,7 @@ def _link_fault(attestation: Attestation, before: Attestation | None, active: It
     if tuple(item.version for item in attestation.log) != tuple(expected):
         return "does not name every commit since the one before it"
     said = (attestation.active_digest, attestation.active_files, attestation.active_rows)
-    if said != (digest_of_files(files), len(files), sum(file.rows for file in files)):
+    if said != (_digest_of_lines(active.lines.values()), len(active.lines), sum(active.rows.values())):
         return "does not add up to the files it says are active"
     return ""
 
