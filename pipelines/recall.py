@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,13 @@ from sqlalchemy import select
 from lazaretto.attest import RECALL
 from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
-from lazaretto.dashboards.recalled import render_recall
 from lazaretto.durable import writable
-from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
+from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.ledger import keyed, open_ledger
 from lazaretto.loader import verified_bytes
 from lazaretto.pipelines.digests import digests
 from lazaretto.pipelines.publish import Plan, abandon, carry_out, next_epoch, prepare, read_chain, recover
-from lazaretto.pipelines.recalled import LIST, REPORT, RETURN, Reader, Recall, described, readers, write_list
+from lazaretto.pipelines.recalled import LIST, RETURN, Reader, Recall, described, readers, recall_made, write_list
 from lazaretto.records import RECORD_ID, OnRows, OnStep, no_rows, no_step
 from lazaretto.retraction import write_remainders
 from lazaretto.store import BATCH_ID, check_columns
@@ -189,13 +188,7 @@ def recall(
             unit = _make(ledger, _opened(workspace, dataset, selection), wanted, said, (on_step, on_rows))
         else:
             unit = finished.unit  # the same recall was interrupted after its plan was made: it is done now
-        with ledger.reading() as session:
-            row = session.get(RecallRow, unit)
-            if row is None:
-                raise IntegrityViolated(f"the ledger does not know the recall {unit} that was just made")
-            made = described(session, workspace, read_chain(workspace, dataset), row)
-    render_recall(asdict(made), workspace.recall(dataset, made.unit) / REPORT)
-    return made
+        return recall_made(ledger, read_chain(workspace, dataset), unit)
 
 
 def list_recalls(workspace: Workspace, dataset: str | None = None) -> list[Recall]:

@@ -19,6 +19,7 @@ from lazaretto.attest import NOTHING
 from lazaretto.audit import Checkpoint, Entry, anchors, digest_of, origin_of, read_checkpoint, write_checkpoint
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
+from lazaretto.durable import sync_folder
 from lazaretto.errors import IntegrityViolated, Unavailable
 from lazaretto.keys import AUDIT, derived_key, master_key, private_key, public_key
 from lazaretto.tables import AuditRow, DiscardRow, RunRow
@@ -140,6 +141,9 @@ def checkpoint(ledger: Ledger) -> None:
                 )
         last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()
         if last is None or min(signed) == last.seq:
+            # Whoever signed it may have been killed before the name was on the disk.
+            for folder in {path.parent for path in _newest_checkpoints(workspace) if path is not None}:
+                sync_folder(folder)
             return
         write_checkpoint(workspace, Checkpoint(origin, last.seq, last.hash), private_key(workspace.keys, AUDIT))
 
