@@ -138,7 +138,7 @@ def writers(folder: Path, sizes: Sizes, _seed: int) -> tuple[list[Figure], list[
         caches(folder / database)
         why = postgres_missing() if database == "PostgreSQL" else ""
         if why:
-            figures.append(Figure(f"8 writers, {database}", "exactly once each", f"not measured: {why}", met=False))
+            figures.append(Figure(f"8 writers, {database}", "each in once", f"not measured: {why}", met=False))
             continue
         if database == "SQLite":
             done = written(folder / database, 8, sizes.batches)
@@ -149,9 +149,9 @@ def writers(folder: Path, sizes: Sizes, _seed: int) -> tuple[list[Figure], list[
         figures.append(
             Figure(
                 f"8 writers, {done.batches:,} batches sent twice, {database}",
-                "exactly once each",
+                f"{8 * Sizes.batches:,} batches twice, each in once",
                 f"{done.sent:,} sent; {done.missing} missing, {done.twice} twice, {done.unanswered} wrong answers",
-                not bad and done.sent == 2 * done.batches,
+                not bad and done.sent >= 2 * 8 * Sizes.batches,
             )
         )
         said += done.said

@@ -194,7 +194,9 @@ def postgres() -> Iterator[str]:
 
     def run(tool: str, *arguments: str) -> None:
         command = [str(_tools()[tool]), "-D", str(data), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=user)
+        # The server is not what is killed or refused, and its user may not read the library that does so.
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=user, env=environment)
 
     run("initdb", "-U", "lz", "-A", "trust")
     try:
