@@ -19,6 +19,7 @@ from benchmarks.journeys import JOURNEYS
 from benchmarks.reliability import Figure, report
 from benchmarks.syscalls import Call
 from benchmarks.unsynced import Disk
+from lazaretto import gate
 from lazaretto.ledger import checkpoint, open_ledger, read_audit
 from lazaretto.pipelines.recalled import REPORT
 from lazaretto.store import ensure_table
@@ -220,6 +221,20 @@ def test_the_report_of_a_recall_is_on_the_disk_before_its_plan_is_taken_away(
     work("recall", str(workspace.root), Looking())
     assert steps["clean"]
     assert not steps["checkpoint"]
+
+
+def test_what_a_commit_staged_and_could_not_remove_does_not_close_the_gate(workspace: Workspace) -> None:
+    staged = workspace.store(DATASET) / "_delta_log" / "00000000000000000002.json#7"
+
+    class Staging(Fatal):
+        def __call__(self, name: str) -> None:
+            if name == "commit":
+                staged.write_text("{}")
+
+    write_batch(workspace.landing / DATASET / "night.csv", rows=20)
+    work("admit", str(workspace.root), Staging())
+    assert gate(DATASET, workspace=workspace).epoch == 1
+    assert not staged.exists()
 
 
 def locks(file: Path) -> list[str]:

@@ -300,7 +300,8 @@ def check_commit(
 
 
 def sync_log(folder: Path) -> None:
-    """Wait until the newest commits and their names are on the disk."""
+    """Wait until the newest commits and their names, and nothing beside them, are on the disk."""
+    sweep_log(folder)  # delta-rs says nothing when it cannot remove what it staged, and the gate takes no file more
     for path in sorted((folder / LOG).glob("*.json"))[-2:]:
         sync_file(path)
     for path in (folder / LOG, folder, folder.parent):
