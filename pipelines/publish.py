@@ -26,7 +26,7 @@ from lazaretto.key_history import signers_of, signing_key
 from lazaretto.keys import PUBLISHER
 from lazaretto.ledger import checkpoint, refuse_changing
 from lazaretto.pipelines.landing import clear_landing
-from lazaretto.pipelines.recalled import record_recall
+from lazaretto.pipelines.recalled import record_recall, report_recall
 from lazaretto.pipelines.record import record
 from lazaretto.records import OnStep, no_step
 from lazaretto.retraction import commit_retraction
@@ -166,9 +166,24 @@ def abandon(workspace: Workspace, ledger: Ledger, dataset: str) -> None:
 
 def prepare(workspace: Workspace, plan: Plan) -> None:
     """Write a plan down. From here on it will be carried out, by whoever comes next."""
+    _settle(workspace, plan.dataset)
     payload = canonical_json(asdict(plan))
     envelope = attest.seal(payload, JOURNAL_TYPE, signing_key(workspace, PUBLISHER))
     write_durably(workspace.journal(plan.dataset), envelope)
+
+
+def _settle(workspace: Workspace, dataset: str) -> None:
+    """Wait until the folders that a publication lies in are on the disk with the names in them.
+
+    A process that was killed between making a folder, or renaming a file into it, and syncing that leaves a name that
+    everybody sees and a power cut takes away.
+    """
+    whole = (workspace.attestations(dataset), workspace.store(dataset), workspace.quarantine(dataset, "any").parent)
+    kept = (workspace.batch("any").parent, workspace.recall(dataset, "any").parent, workspace.checkpoint.parent)
+    folders = {folder for path in (*whole, *kept, workspace.journal(dataset).parent) for folder in (path, path.parent)}
+    for folder in sorted(folders | {workspace.state}):
+        if folder.is_dir():
+            sync_folder(folder)
 
 
 def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep = no_step) -> Plan | None:
@@ -184,6 +199,7 @@ def recover(workspace: Workspace, ledger: Ledger, dataset: str, on_step: OnStep 
     check_seen(workspace, chain, remember=False)
     if workspace.journal(dataset).exists():
         plan = read_plan(workspace, dataset)
+        _settle(workspace, dataset)
         carry_out(workspace, ledger, plan, on_step)
         chain = read_chain(workspace, dataset)
     sweep_log(workspace.store(dataset))
@@ -218,6 +234,8 @@ def carry_out(workspace: Workspace, ledger: Ledger, plan: Plan, on_step: OnStep 
             record(session, workspace, plan, attestation)
     on_step("checkpoint")
     checkpoint(ledger)
+    if plan.kind == RECALL:
+        report_recall(ledger, read_chain(workspace, plan.dataset), plan.unit)
     on_step("clean")
     _clean(workspace, plan)
     return attestation

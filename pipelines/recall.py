@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from sqlalchemy import select
 from lazaretto.attest import RECALL
 from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
-from lazaretto.dashboards.recalled import render_recall
 from lazaretto.durable import writable
 from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
 from lazaretto.ledger import keyed, open_ledger
@@ -37,7 +36,18 @@ from lazaretto.pipelines.publish import (
     read_chain,
     recover,
 )
-from lazaretto.pipelines.recalled import LIST, REPORT, RETURN, Reader, Recall, described, read_list, readers, write_list
+from lazaretto.pipelines.recalled import (
+    LIST,
+    RETURN,
+    Reader,
+    Recall,
+    described,
+    read_list,
+    readers,
+    recall_made,
+    report_recall,
+    write_list,
+)
 from lazaretto.pipelines.verify_audit import read_log
 from lazaretto.pipelines.verify_ledger import recall_findings
 from lazaretto.records import RECORD_ID, OnRows, OnStep, no_rows, no_step
@@ -219,18 +229,13 @@ def recall(
             unit = _make(ledger, _opened(workspace, dataset, selection), wanted, said, (on_step, on_rows))
         else:
             unit = finished.unit  # the same recall was interrupted after its plan was made: it is done now
-        with ledger.reading() as session:
-            row = session.get(RecallRow, unit)
-            if row is None:
-                raise IntegrityViolated(f"the ledger does not know the recall {unit} that was just made")
-            made = described(session, workspace, read_chain(workspace, dataset), row)
-    shown_again(workspace, made)
-    return made
+        return recall_made(ledger, read_chain(workspace, dataset), unit)
 
 
 def shown_again(workspace: Workspace, made: Recall) -> None:
     """Write the page of a recall, whatever lies there: it is made of what is signed, and is not signed itself."""
-    render_recall(asdict(made), workspace.recall(made.dataset, made.unit) / REPORT)
+    with open_ledger(workspace) as ledger:
+        report_recall(ledger, read_chain(workspace, made.dataset), made.unit)
 
 
 def list_recalls(workspace: Workspace, dataset: str | None = None) -> list[Recall]:

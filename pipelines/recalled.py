@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 from sqlalchemy import select
 
 from lazaretto.audit import digest_of
-from lazaretto.durable import write_durably
+from lazaretto.durable import sync_file, sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit, discards_digest, remember_keyed
 from lazaretto.pipelines.record import audit_entry, published
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lazaretto.attest import Attestation, Chain
     from lazaretto.config import Workspace
+    from lazaretto.ledger import Ledger
     from lazaretto.pipelines.publish import Plan
 
 LIST = "recalled.parquet"
@@ -181,6 +182,30 @@ def described(session: Session, workspace: Workspace, chain: Chain, row: RecallR
         batches=dict(taken.group_by("batch", maintain_order=True).len().iter_rows()),
         readers=readers(session, chain, taken["file"].unique().to_list()),
     )
+
+
+def recall_made(ledger: Ledger, chain: Chain, unit: str) -> Recall:
+    """A recall of this id.
+
+    Raises:
+        IntegrityViolated: The ledger does not know it.
+    """
+    with ledger.reading() as session:
+        row = session.get(RecallRow, unit)
+        if row is None:
+            raise IntegrityViolated(f"the ledger does not know the recall {unit} that was just made")
+        return described(session, ledger.workspace, chain, row)
+
+
+def report_recall(ledger: Ledger, chain: Chain, unit: str) -> None:
+    """Write the page of a recall, to last: it is part of what is made, so that a kill does not leave it out."""
+    from lazaretto.dashboards.recalled import render_recall
+
+    page = render_recall(
+        asdict(recall_made(ledger, chain, unit)), ledger.workspace.recall(chain.dataset, unit) / REPORT
+    )
+    sync_file(page)
+    sync_folder(page.parent)
 
 
 def write_list(path: Path, taken: pl.DataFrame) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lazaretto import attest
 from lazaretto.attest import NOTHING, Attestation, LogFile, StoreFile, digest_of_files
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = Ed25519PrivateKey.generate()
+OTHER = Ed25519PrivateKey.generate()
 FILES = [StoreFile(f"b-{i}/part-00000.parquet", f"{i:064x}", 100 + i, 10 * i) for i in range(1, 4)]
 
 
@@ -161,3 +162,31 @@ def test_a_statement_that_says_more_than_its_predicate_is_refused(tmp_path: Path
 
 def test_nothing_published_is_an_empty_chain(tmp_path: Path) -> None:
     assert verified(tmp_path / "none").head is None
+
+
+def test_a_chain_that_was_read_before_is_not_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, opener = chain_of(3), attest._opened
+    opened: list[str] = []
+    signed(tmp_path, made[:2], OTHER)
+    assert attest.verify(tmp_path, "lz-1", "flights", OTHER.public_key()).head == made[1]
+    signed(tmp_path, made[2:], OTHER)
+
+    def counted(path: Path, content: bytes, kind: str, key: Ed25519PublicKey) -> bytes:
+        opened.append(path.name)
+        return opener(path, content, kind, key)
+
+    monkeypatch.setattr(attest, "_opened", counted)
+    for _ in range(2):
+        assert list(attest.verify(tmp_path, "lz-1", "flights", OTHER.public_key()).attestations) == made
+    assert opened == ["000003.dsse.json"]
+
+
+def test_what_was_verified_before_counts_for_no_other_key_data_set_or_place(tmp_path: Path) -> None:
+    signed(tmp_path, chain_of(3))
+    verified(tmp_path)
+    for workspace, dataset, key in (("lz-2", "flights", KEY), ("lz-1", "trains", KEY), ("lz-1", "flights", OTHER)):
+        with pytest.raises(IntegrityViolated):
+            attest.verify(tmp_path, workspace, dataset, key.public_key())
+    shutil.copy(tmp_path / "000003.dsse.json", tmp_path / "000002.dsse.json")
+    with pytest.raises(IntegrityViolated, match=r"000002\.dsse\.json"):
+        verified(tmp_path)

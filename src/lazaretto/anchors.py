@@ -97,6 +97,11 @@ def open_anchors(workspace: Workspace) -> list[Anchor]:
     return [_open(workspace, settings) for settings in workspace.anchors]
 
 
+def anchor_folders(workspace: Workspace) -> list[Path]:
+    """Those of the anchors that are folders of this machine."""
+    return [Path(one.where) for one in workspace.anchors if one.kind == "folder"]
+
+
 def _open(workspace: Workspace, settings: AnchorSettings) -> Anchor:
     if settings.kind == "git":
         from lazaretto.anchor_git import GitAnchor

@@ -17,7 +17,7 @@ from lazaretto.errors import IntegrityViolated
 from lazaretto.signers import Generation, Signers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -92,7 +92,7 @@ class Attestation:
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of contract, policy, verdicts and quarantine."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the signed payload."""
         return hashlib.sha256(self.payload()).hexdigest()
@@ -171,8 +171,15 @@ def canonical_json(value: object) -> bytes:
 
 def digest_of_files(files: Iterable[StoreFile]) -> str:
     """SHA-256 (hex) over path, digest, size and rows of files, whatever their order."""
-    lines = sorted(f"{f.path}\0{f.sha256}\0{f.size}\0{f.rows}" for f in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _digest_of_lines(_line(file) for file in files)
+
+
+def _line(file: StoreFile) -> str:
+    return f"{file.path}\0{file.sha256}\0{file.size}\0{file.rows}"
+
+
+def _digest_of_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def seal(payload: bytes, payload_type: str, *keys: Ed25519PrivateKey) -> bytes:
@@ -192,11 +199,14 @@ def unseal(path: Path, payload_type: str, key: Ed25519PublicKey, whose: str = "p
     Raises:
         IntegrityViolated: It cannot be read, is of another type, or is not signed with this key.
     """
+    return opened(_content(path), payload_type, {whose: key}, str(path))
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
-    return opened(content, payload_type, {whose: key}, str(path))
 
 
 def opened(content: bytes, payload_type: str, keys: Mapping[str, Ed25519PublicKey], where: str) -> bytes:
@@ -252,18 +262,23 @@ def verify(folder: Path, workspace: str, dataset: str, key: Ed25519PublicKey | S
     """
     signers = key if isinstance(key, Signers) else Signers("publisher", (Generation(key),))
     attestations: list[Attestation] = []
-    active: dict[str, StoreFile] = {}
+    active = _Active()
+    prefix = hashlib.sha256(json.dumps([workspace, dataset]).encode()).digest()
     for number, path in enumerate(numbered(folder, f"attestation {{}} of {dataset}"), start=1):
-        attestation = _parse(path, unseal(path, PAYLOAD_TYPE, signers.key(dataset, number)))
-        before = attestations[-1] if attestations else None
-        for gone in attestation.removed:
-            active.pop(gone, None)
-        active.update((file.path, file) for file in attestation.added)
-        fault = _link_fault(attestation, before, active.values())
-        if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
-            fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
-        if fault:
-            raise IntegrityViolated(f"attestation {path} {fault}")
+        content, signer = _content(path), signers.key(dataset, number)
+        prefix = hashlib.sha256(prefix + signer.public_bytes_raw() + content).digest()
+        attestation = _VERIFIED.get(prefix)
+        if attestation is None:
+            attestation = _parse(path, opened(content, PAYLOAD_TYPE, {signers.name: signer}, str(path)))
+            active.follow([*attestations, attestation])
+            fault = _link_fault(attestation, attestations[-1] if attestations else None, active)
+            if (attestation.workspace, attestation.dataset, attestation.epoch) != (workspace, dataset, number):
+                fault = f"is that of epoch {attestation.epoch} of {attestation.dataset} in {attestation.workspace}"
+            if fault:
+                raise IntegrityViolated(f"attestation {path} {fault}")
+            if len(_VERIFIED) >= _REMEMBERED:
+                _VERIFIED.clear()
+            _VERIFIED[prefix] = attestation
         attestations.append(attestation)
     signers.check_pins(dataset, [entry.digest for entry in attestations])
     return Chain(dataset, tuple(attestations))
@@ -282,8 +297,35 @@ def numbered(folder: Path, said: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _link_fault(attestation: Attestation, before: Attestation | None, active: Iterable[StoreFile]) -> str:
-    files = tuple(active)
+_VERIFIED: dict[bytes, Attestation] = {}
+"""What this process verified: digest of the keys and of all bytes up to an attestation's -> the attestation.
+
+A command reads its data set's chain several times; the same bytes after the same bytes under the same keys give the
+same answer, so that only the bytes are read and hashed again.
+"""
+_REMEMBERED = 20_000
+
+
+class _Active:
+    """The files active after the attestations followed so far."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
+        self._followed = 0
+
+    def follow(self, attestations: Sequence[Attestation]) -> None:
+        """Go on to the last of a data set's attestations."""
+        for attestation in attestations[self._followed :]:
+            for path in attestation.removed:
+                self.lines.pop(path, None)
+                self.rows.pop(path, None)
+            self.lines.update((file.path, _line(file)) for file in attestation.added)
+            self.rows.update((file.path, file.rows) for file in attestation.added)
+        self._followed = len(attestations)
+
+
+def _link_fault(attestation: Attestation, before: Attestation | None, active: _Active) -> str:
     if attestation.previous != (before.digest if before else NOTHING):
         return "does not follow the one before it"
     if before and attestation.version <= before.version:
@@ -292,7 +334,7 @@ def _link_fault(attestation: Attestation, before: Attestation | None, active: It
     if tuple(item.version for item in attestation.log) != tuple(expected):
         return "does not name every commit since the one before it"
     said = (attestation.active_digest, attestation.active_files, attestation.active_rows)
-    if said != (digest_of_files(files), len(files), sum(file.rows for file in files)):
+    if said != (_digest_of_lines(active.lines.values()), len(active.lines), sum(active.rows.values())):
         return "does not add up to the files it says are active"
     return ""
 

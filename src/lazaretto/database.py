@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
 
 from lazaretto.config import named_lock
-from lazaretto.durable import PRIVATE_FILE, make_folder, writable
+from lazaretto.durable import PRIVATE_FILE, make_folder, sync_file, writable
 from lazaretto.errors import IntegrityViolated, LazarettoError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def _sqlite(url: URL) -> Engine:
     if url.database:
         with writable(Path(url.database).parent):
             make_folder(Path(url.database).parent)
-            # Made here, so that nobody else can read it however the umask is set.
-            os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
+            _make_private(Path(url.database))
+            # SQLite reads what a killed process wrote to the log and did not sync yet; we would build on it.
+            with suppress(FileNotFoundError):
+                sync_file(Path(f"{url.database}-wal"))
     engine = create_engine(url, module=_sqlite_module(), connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -88,6 +91,18 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where there is none, so that nobody else can read it however the umask is set.
+
+    A file that is there is not opened: closing it would give up the locks of every connection this process has to it.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
 
 
 def _sqlite_module() -> Any:  # noqa: ANN401  two modules of one interface

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from lazaretto.anchors import anchor_name, open_anchors
+from lazaretto.anchors import anchor_folders, anchor_name, open_anchors
 from lazaretto.attest import NOTHING
 from lazaretto.audit import Checkpoint, Entry, digest_of, origin_of, parse_checkpoint, sign_note
 from lazaretto.config import named_lock
 from lazaretto.database import WRITES, migrate, open_engine, sentences, take_turn
-from lazaretto.durable import write_durably
+from lazaretto.durable import sync_folder, write_durably
 from lazaretto.entrance import acting
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.key_history import signers_of, signing_key
@@ -154,6 +154,9 @@ def sign_newest(workspace: Workspace, session: Session) -> Checkpoint | None:
     if last is None:
         return None
     if min(signed) == last.seq:
+        # Whoever signed it may have been killed before the name was on the disk.
+        for folder in (workspace.checkpoint.parent, *anchor_folders(workspace)):
+            sync_folder(folder)
         return here
     name = anchor_name(workspace, last.seq)
     anchored = tuple((anchor.settings.id, glance.count_with(name)) for anchor, glance in places)

@@ -99,7 +99,8 @@ def ensure_table(folder: Path, contract: Contract) -> int:
             ) from error
     if table.version() == 0:
         table.alter.add_constraint({"only_admitted": CONSTRAINT})
-        sync_log(folder)
+    if table.version() <= EMPTY_VERSION:
+        sync_log(folder)  # every time: whoever made the table may have been killed before it was on the disk
     check_columns(folder, table, contract)
     if table.metadata().configuration.get("delta.constraints.only_admitted") != CONSTRAINT:
         raise IntegrityViolated(f"the store {folder} has lost its constraint {CONSTRAINT}")
@@ -138,10 +139,11 @@ def write_files(
         IntegrityViolated: The table has files of that unit.
     """
     target = folder / unit
-    table = open_table(folder)
-    if table is not None and any(path.startswith(f"{unit}/") for path in active_files(table)):
-        raise IntegrityViolated(f"the store {folder} holds {unit} already")
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():  # else the log, which takes long to read when there are many publications, need not be asked
+        table = open_table(folder)
+        if table is not None and any(path.startswith(f"{unit}/") for path in active_files(table)):
+            raise IntegrityViolated(f"the store {folder} holds {unit} already")
+        shutil.rmtree(target, ignore_errors=True)
     written: list[StoreFile] = []
     schema = canonical_schema(contract)
     for frame in frames:
@@ -298,7 +300,8 @@ def check_commit(
 
 
 def sync_log(folder: Path) -> None:
-    """Wait until the newest commits and their names are on the disk."""
+    """Wait until the newest commits and their names, and nothing beside them, are on the disk."""
+    sweep_log(folder)  # delta-rs says nothing when it cannot remove what it staged, and the gate takes no file more
     for path in sorted((folder / LOG).glob("*.json"))[-2:]:
         sync_file(path)
     for path in (folder / LOG, folder, folder.parent):
