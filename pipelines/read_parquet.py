@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lazaretto.errors import InputRefused
 from lazaretto.pipelines.arrow_columns import json_rows, series_from, unusable_as
-from lazaretto.pipelines.chunks import Chunk, Loaded
+from lazaretto.pipelines.chunks import Chunk, Loaded, refuse_odd_columns
 from lazaretto.records import PARTITION_ROWS
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 128 * 1024 * 1024
 """Decoded bytes in one piece, by the file's own account of its sizes."""
+
+MOST_ROWS_PER_BYTE = 100
+"""Records that differ in anything at all, an id or a number, take a byte each and not a hundredth of one."""
+_FEW_ROWS = 1_000_000
+"""So many are read whatever they are."""
 
 
 @dataclass
@@ -50,6 +55,7 @@ class ParquetReader:
             InputRefused: Truncated or damaged, a column twice, or no column of the contract.
         """
         with _refusing(self.name), _open(self.file) as source, _Originals(self.file) as whole:
+            self._refuse_bloated(source.metadata)
             names = list(source.schema_arrow.names)
             wanted = self._wanted(source.schema_arrow)
             first = 0
@@ -58,11 +64,18 @@ class ParquetReader:
                 yield Chunk(batch.num_rows, names, piece.load, piece.originals, piece.place, (self.name,))
                 first += batch.num_rows
 
+    def _refuse_bloated(self, metadata: Any) -> None:  # noqa: ANN401  pyarrow ships no types
+        """A column that says one value a thousand million times takes a few bytes, and hours to read."""
+        rows = metadata.num_rows
+        if rows > _FEW_ROWS and rows > MOST_ROWS_PER_BYTE * self.file.size:
+            raise InputRefused(
+                f"{self.name} says it holds {rows:,} rows in {self.file.size:,} bytes",
+                hint="records that differ take more room; a file that unpacks to far more than its size is refused",
+            )
+
     def _wanted(self, schema: Any) -> list[str]:  # noqa: ANN401  pyarrow ships no types
         names = list(schema.names)
-        twice = [name for place, name in enumerate(names) if name in names[:place]]
-        if twice:
-            raise InputRefused(f"{self.name} has the column {twice[0]!r} twice", hint="rename one of them")
+        refuse_odd_columns(self.name, names)
         columns = self.contract.all_columns if self.contract else dict.fromkeys(names)
         wanted = [name for name in names if name in columns]
         if not wanted:
