@@ -37,7 +37,7 @@ from benchmarks.detection_report import table
 from benchmarks.hostile_bytes import CHANGES, PLACES
 from benchmarks.hostile_counts import records
 from benchmarks.hostile_run import Ended, in_a_child, run
-from benchmarks.hostile_shapes import SHAPES
+from benchmarks.hostile_shapes import IMAGE_TABLES, SHAPES
 from benchmarks.hostile_storm import Storm, storm
 from benchmarks.hostile_tables import FORMATS, contract_for, folder_of_pictures, rows, with_cell, written
 from benchmarks.hostile_values import VALUES
@@ -91,6 +91,8 @@ def cases(seed: int) -> Iterator[Case]:
     for name, place in PLACES.items():
         for kind in FORMATS:
             yield Case(f"file: {name}", kind, lambda k=kind: _sound(k), folder=kind == "images", place=place)  # type: ignore[misc]
+    for name, make in IMAGE_TABLES.items():
+        yield Case(f"images: {name}", "images", make, folder=False)
     for kind, shapes in SHAPES.items():
         for name, make in shapes.items():
             yield Case(f"{kind}: {name}", kind, make, folder=kind == "images")
@@ -162,7 +164,11 @@ def print_targets(found: Found, storms: Sequence[Storm]) -> bool:
     """The targets, met or missed; whether all were met."""
     ends = list(found.ended.items())
     dead = [f for f in found.faults if "the parent" in f]
-    slow = [f"{name} ({kind}) {end.seconds:.1f} s" for (name, kind), end in ends if end.seconds > MOST_SECONDS]
+    slow = [
+        f"{name} ({kind}) {end.seconds:.1f} s, {end.processor:.1f} s of them computing"
+        for (name, kind), end in ends
+        if end.seconds > MOST_SECONDS
+    ]
     large = [f"{name} ({kind}) {end.memory / 2**30:.2f} GiB" for (name, kind), end in ends if end.memory > MOST_MEMORY]
     slow += [f"a mutant ({each.kind}) {each.seconds:.1f} s" for each in storms if each.seconds > MOST_SECONDS]
     large += [f"mutants ({each.kind}) {each.memory / 2**30:.2f} GiB" for each in storms if each.memory > MOST_MEMORY]

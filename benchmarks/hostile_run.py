@@ -43,6 +43,8 @@ class Ended:
     """Of those, counted in the files that were written."""
     kept: int = 0
     seconds: float = 0.0
+    processor: float = 0.0
+    """Of these seconds, those spent computing: on a machine that others use too they are fewer."""
     memory: int = 0
     """Peak resident bytes of the parsing process, the warm libraries included."""
 
@@ -62,7 +64,11 @@ def in_a_child(work: Callable[[], Mapping[str, Any]], seconds: float) -> dict[st
         os.kill(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
     os.close(read_end)
-    measured = {"seconds": time.perf_counter() - began, "memory": used.ru_maxrss * _KIBI}
+    measured = {
+        "seconds": time.perf_counter() - began,
+        "processor": used.ru_utime + used.ru_stime,
+        "memory": used.ru_maxrss * _KIBI,
+    }
     if late:
         return {"what": "late", **measured}
     if not text or status:
@@ -130,7 +136,7 @@ def _whole(paths: list[Path], contract: Contract, work: Path, seconds: float) ->
         return asdict(parsed(batch, contract, work / "out"))
 
     found = in_a_child(parse, seconds)
-    measured = {name: found.pop(name) for name in ("seconds", "memory")}
+    measured = {name: found.pop(name) for name in ("seconds", "processor", "memory")}
     return {**found, "parse": measured}
 
 

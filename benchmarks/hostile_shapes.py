@@ -122,6 +122,15 @@ def _same_text(count: int, size: int, codec: str = "zstd") -> Mapping[str, bytes
     return _parquet(pa.table({"t": column}), compression=codec)
 
 
+def _same_image(count: int) -> Mapping[str, bytes]:
+    """Where pictures lie as Hugging Face writes them: the bytes in a field, beside a path."""
+    import pyarrow as pa
+
+    image = picture(1) + bytes(_MILLION)
+    column = pa.array([{"bytes": image, "path": None}] * count)
+    return _parquet(pa.table({"picture": column}), dictionary_pagesize_limit=10**8)
+
+
 def _plain_text(count: int, size: int, codec: str) -> Mapping[str, bytes]:
     import pyarrow as pa
 
@@ -310,5 +319,7 @@ IMAGES: dict[str, Make] = {
     "two thousand images": lambda: {f"p/{at}.png": picture(at % 7) for at in range(2_000)},
     "no image that can be read": lambda: {f"p/{at}.png": b"\x89PNG" for at in range(50)},
 }
+IMAGE_TABLES: dict[str, Make] = {"one image of a megabyte in three hundred rows": lambda: _same_image(300)}
+"""Parquet with a column of images."""
 SHAPES: dict[str, dict[str, Make]] = {"csv": CSV, "jsonl": JSONL, "parquet": PARQUET, "images": IMAGES}
 """Format -> class -> file name -> content; of images a folder."""

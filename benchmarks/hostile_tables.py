@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hostile_values import Raw
@@ -28,6 +29,7 @@ _COLUMNS = """
 Row = dict[str, Any]
 
 
+@cache
 def contract_for(kind: str, *, folder: bool = False) -> Contract:
     """The contract of the table; with images, of the folder or of the table that has them."""
     if folder:
