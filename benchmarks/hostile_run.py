@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.errors import LazarettoError, first_line, is_panic
-from lazaretto.pipelines.sandbox import enter
+from lazaretto.pipelines.sandbox import enter, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,6 +131,7 @@ def _whole(paths: list[Path], contract: Contract, work: Path, seconds: float) ->
     (work / "out").mkdir()
 
     def parse() -> Mapping[str, Any]:
+        os.environ.update(environment(work / "out"))
         limit(MEMORY)
         enter([work / "snapshot"], [work / "out"])
         return asdict(parsed(batch, contract, work / "out"))

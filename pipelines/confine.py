@@ -164,7 +164,7 @@ def _asked(batch: Batch, asked: dict[str, Any], desk: Path, on_rows: OnRows, lim
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment(),
+        env=environment(desk),
         start_new_session=True,  # Ctrl-C is the parent's to answer: it ends the child
     ) as child:
         late = threading.Event()

@@ -75,13 +75,7 @@ class ParquetReader:
         if rows > _FEW_ROWS and rows > _MOST_ROWS_PER_BYTE * size:
             raise InputRefused(f"{self.name} says it holds {rows:,} rows in {size:,} bytes", hint=_BLOATED)
         groups = (metadata.row_group(place) for place in range(metadata.num_row_groups))
-        self._refuse_unpacked(sum(_decoded_bytes(group) for group in groups))
-
-    def _refuse_unpacked(self, decoded: int) -> None:
-        if decoded > max(_FEW_BYTES, _MOST_BYTES_PER_BYTE * self.file.size):
-            raise InputRefused(
-                f"{self.name} unpacks to {decoded / 2**30:.1f} GiB, from {self.file.size:,} bytes", hint=_BLOATED
-            )
+        _refuse_unpacked(self.file, sum(_decoded_bytes(group) for group in groups))
 
     def _pieces(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Batches whose texts are not yet written out, in pieces of bounded size; what unpacks to too much is refused."""
@@ -89,7 +83,7 @@ class ParquetReader:
         for batch in batches:
             size = sum(_written_out(column) for column in batch.columns)
             decoded += size
-            self._refuse_unpacked(decoded)
+            _refuse_unpacked(self.file, decoded)
             rows = max(1, batch.num_rows * PIECE_BYTES // max(size, 1))
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
@@ -156,6 +150,7 @@ class _Originals:
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None
         self._start = 0
+        self._decoded = 0
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +169,10 @@ class _Originals:
                 self._advance()
                 continue
             here = [at - self._start for at in wanted[len(found) :] if at < self._start + self._batch.num_rows]
-            found += json_rows(self._batch.take(pa.array(here, pa.int64())))
+            taken = self._batch.take(pa.array(here, pa.int64()))
+            self._decoded += sum(_written_out(column) for column in taken.columns)
+            _refuse_unpacked(self._file, self._decoded)
+            found += json_rows(taken)
         return found
 
     def _restart(self) -> None:
@@ -197,6 +195,11 @@ def _open(file: SourceFile) -> Any:  # noqa: ANN401  pyarrow ships no types
         file.copy, metadata=metadata, pre_buffer=False, buffer_size=1 << 20, memory_map=False,
         page_checksum_verification=True, read_dictionary=texts,
     )  # fmt: skip
+
+
+def _refuse_unpacked(file: SourceFile, decoded: int) -> None:
+    if decoded > max(_FEW_BYTES, _MOST_BYTES_PER_BYTE * file.size):
+        raise InputRefused(f"{file.name} unpacks to {decoded / 2**30:.1f} GiB, from {file.size:,} bytes", hint=_BLOATED)
 
 
 def _is_text(kind: Any) -> bool:  # noqa: ANN401  pyarrow ships no types

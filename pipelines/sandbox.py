@@ -101,6 +101,11 @@ def libraries() -> list[Path]:
     return list(dict.fromkeys([*own, *found, *map(Path, _SYSTEM)]))
 
 
-def environment() -> dict[str, str]:
-    """The variables a parser needs; passwords and keys of stores and databases are none of its business."""
-    return {name: value for name, value in os.environ.items() if name.upper().startswith(_KEPT)}
+def environment(scratch: Path) -> dict[str, str]:
+    """The variables a parser needs; passwords and keys of stores and databases are none of its business.
+
+    Args:
+        scratch: The folder it may write: polars, short of memory, puts aside there what it would put in /var/tmp.
+    """
+    kept = {name: value for name, value in os.environ.items() if name.upper().startswith(_KEPT)}
+    return kept | dict.fromkeys(("POLARS_TEMP_DIR", "POLARS_OOC_SPILL_DIR", "TMPDIR"), str(scratch))

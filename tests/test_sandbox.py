@@ -168,9 +168,10 @@ def test_what_is_lacking_is_said_in_words() -> None:
     assert Sandbox(files=False, calls=False).words.startswith("off")
 
 
-def test_passwords_in_the_environment_do_not_reach_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_in_the_environment_do_not_reach_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setenv("LAZARETTO_DATABASE_PASSWORD", "s")
     monkeypatch.setenv("POLARS_MAX_THREADS", "1")
-    assert "s" not in environment().values()
-    assert environment()["POLARS_MAX_THREADS"] == "1"
+    given = environment(tmp_path)
+    assert "s" not in given.values()
+    assert (given["POLARS_MAX_THREADS"], given["POLARS_OOC_SPILL_DIR"]) == ("1", str(tmp_path))
