@@ -1,4 +1,4 @@
-"""Files that are damaged, are something else than their name says, or are no files at all; the same for every format."""
+"""Files that are damaged, are not what their name says, or are no files at all; the same for every format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import io
 import lzma
 import os
-import pickle  # noqa: S403  to be refused
+import pickle
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """The readers under a fuzzer that is led by coverage: atheris, for a bounded time, in a process of its own.
 
-    python -m benchmarks.hostile_fuzz --seconds 60
+    python -m benchmarks.hostile_fuzz --seconds 60 --folder FOLDER
 
 The first byte of an input chooses the format. What is no error of ours, or loses a record, ends the fuzzer and is told.
 Polars, Arrow and Pillow are not instrumented: it is our own code whose lines the inputs are chosen by.
@@ -17,8 +17,10 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-_CODE = ("read", "read_csv", "read_jsonl", "read_parquet", "read_images", "csv_records", "canonical", "formats", "images",
-         "arrow_columns", "timestamps", "chunks", "digests", "look_alikes")  # fmt: skip
+_CODE = (
+    "read", "read_csv", "read_jsonl", "read_parquet", "read_images", "csv_records", "canonical", "formats", "images",
+    "arrow_columns", "timestamps", "chunks", "digests", "look_alikes",
+)  # fmt: skip
 _KINDS = ("csv", "jsonl", "parquet", "images")
 _MOST_BYTES = 8_192
 
@@ -33,21 +35,20 @@ def fuzzed(seconds: int, seed: int) -> tuple[str, bool]:
         return "Not fuzzed.", True
     if find_spec("atheris") is None:
         return "Not fuzzed: atheris is not installed (it is for Linux only).", True
-    command = [sys.executable, "-m", "benchmarks.hostile_fuzz", "--seconds", str(seconds), "--seed", str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="lazaretto-fuzz-") as place:  # atheris ends its process without a farewell
+        command = [sys.executable, "-m", "benchmarks.hostile_fuzz", "--seconds", str(seconds), "--seed", str(seed)]
+        done = subprocess.run([*command, "--folder", place], capture_output=True, text=True, check=False)
     runs = re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
     covered = re.findall(r"cov: (\d+) ", done.stderr)
     if done.returncode or not runs:
         return f"Fuzzing found something:\n{done.stderr[-3_000:]}", False
-    return (
-        f"Fuzzed with atheris for {seconds} s: {int(runs[-1]):,} inputs, {covered[-1] if covered else '?'} branches of the "
-        "readers reached; none ended in anything but a coded error or all of its records.",
-        True,
-    )
+    reached = covered[-1] if covered else "?"
+    said = f"Fuzzed with atheris for {seconds} s: {int(runs[-1]):,} inputs, {reached} branches of the readers reached;"
+    return f"{said} none ended in anything but a coded error or all of its records.", True
 
 
-def _fuzz(seconds: int, seed: int) -> None:
-    import atheris
+def _fuzz(seconds: int, seed: int, place: Path) -> None:
+    import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     with atheris.instrument_imports(
         include=[f"lazaretto.pipelines.{name}" for name in _CODE], enable_loader_override=False
@@ -55,21 +56,17 @@ def _fuzz(seconds: int, seed: int) -> None:
         import lazaretto.pipelines.read  # noqa: F401  it brings the others
     from benchmarks.hostile_mutants import seeds
 
-    place = Path(tempfile.mkdtemp(prefix="lazaretto-fuzz-"))
     corpus = place / "corpus"
     corpus.mkdir()
     for number, kind in enumerate(_KINDS):
         for which, content in enumerate(seeds()[kind]):
             (corpus / f"{kind}-{which}").write_bytes(bytes([number]) + content)
-    try:
-        arguments = [
-            sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed + 1}", f"-max_len={_MOST_BYTES}",
-            "-rss_limit_mb=4096", "-timeout=30", f"-artifact_prefix={place}/",
-        ]  # fmt: skip
-        atheris.Setup(arguments, lambda data: _one(data, place / "work"))
-        atheris.Fuzz()
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    arguments = [
+        sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed + 1}", f"-max_len={_MOST_BYTES}",
+        "-rss_limit_mb=4096", "-timeout=30", f"-artifact_prefix={place}/",
+    ]  # fmt: skip
+    atheris.Setup(arguments, lambda data: _one(data, place / "work"))
+    atheris.Fuzz()
 
 
 def _one(data: bytes, place: Path) -> None:
@@ -111,8 +108,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=int, default=60)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--folder", type=Path, required=True, help="for the corpus and what is found")
     chosen = options.parse_args()
-    _fuzz(chosen.seconds, chosen.seed)
+    _fuzz(chosen.seconds, chosen.seed, chosen.folder)
 
 
 if __name__ == "__main__":

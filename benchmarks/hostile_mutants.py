@@ -6,12 +6,13 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from benchmarks.hostile_tables import as_csv, as_jsonl, as_parquet, picture, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
+
+    import numpy as np
 
     Mutate = Callable[[bytes, np.random.Generator], bytes]
 
@@ -49,26 +50,27 @@ def seeds() -> dict[str, list[bytes]]:
     few = rows()[:6]
     odd = [{**row, "t": 'a "quoted"\ntext, with all'} for row in few]
     table = pq.read_table(io.BytesIO(as_parquet(few)))
-    parquet = [as_parquet(few), as_parquet(few, [picture(at) for at in range(6)])]
-    for how in (
+    written: tuple[dict[str, Any], ...] = (
         {"compression": "none"}, {"compression": "zstd", "data_page_version": "2.0"}, {"compression": "gzip"},
         {"compression": "snappy", "use_dictionary": False, "data_page_size": 64, "write_batch_size": 2},
         {"row_group_size": 2, "write_page_checksum": True},
         {"use_dictionary": False, "column_encoding": {"i": "DELTA_BINARY_PACKED", "t": "DELTA_BYTE_ARRAY"}},
-    ):  # fmt: skip
+    )  # fmt: skip
+    parquet = [as_parquet(few), as_parquet(few, [picture(at) for at in range(6)])]
+    for options in written:
         out = io.BytesIO()
-        pq.write_table(table, out, **how)
+        pq.write_table(table, out, **options)
         parquet.append(out.getvalue())
     out = io.BytesIO()
     pq.write_table(pa.table({"n": pa.array([1.0, None] * 40), "y": pa.array(["p"] * 80).dictionary_encode()}), out)
     parquet.append(out.getvalue())
     images = [picture(1), picture(2, "JPEG")]
-    for mode, kind, how in (
-        ("P", "PNG", {}), ("RGBA", "PNG", {}), ("I;16", "PNG", {}), ("1", "PNG", {}), ("L", "JPEG", {"progressive": True}),
-        ("CMYK", "JPEG", {}),
+    for mode, kind, progressive in (
+        ("P", "PNG", False), ("RGBA", "PNG", False), ("I;16", "PNG", False), ("1", "PNG", False),
+        ("L", "JPEG", True), ("CMYK", "JPEG", False),
     ):  # fmt: skip
         out = io.BytesIO()
-        Image.new(mode, (12, 12), 1).save(out, kind, **how)
+        Image.new(mode, (12, 12), 1).save(out, kind, progressive=progressive)
         images.append(out.getvalue())
     return {
         "csv": [as_csv(few), as_csv(odd)],

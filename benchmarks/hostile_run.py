@@ -50,7 +50,7 @@ class Ended:
 
 
 def in_a_child(work: Callable[[], Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """Do something in a forked process and give its answer, with ``seconds`` and ``memory``; ``what`` if it had none."""
+    """Do something in a forked process; its answer and what it took, or ``what`` became of it if it gave none."""
     read_end, write_end = os.pipe()
     began = time.perf_counter()
     child = os.fork()
@@ -92,7 +92,7 @@ def _answer(into: int, work: Callable[[], Mapping[str, Any]]) -> None:
 
 def _read(source: int, until: float) -> bytes | None:
     """All that is said before the deadline; None if it is not the end then."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         ready, _, _ = select.select([source], [], [], max(0.0, until - time.perf_counter()))
         if not ready:

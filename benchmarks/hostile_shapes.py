@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hostile_tables import as_csv, as_jsonl, as_parquet, folder_of_pictures, picture, rows
@@ -52,8 +53,14 @@ _NAMES: dict[str, Callable[[], list[dict[str, Any]]]] = {
 """For every format that has column names."""
 _HEAD = b"id,n,i,b,t,w,v,y\n"
 
+
+def _named(kind: str, make: Callable[[], list[dict[str, Any]]]) -> Mapping[str, bytes]:
+    write = {"csv": as_csv, "jsonl": as_jsonl, "parquet": as_parquet}[kind]
+    return {f"d.{kind}": write(make())}
+
+
 CSV: dict[str, Make] = {
-    **{name: (lambda make=make: _csv(as_csv(make()))) for name, make in _NAMES.items()},
+    **{name: partial(_named, "csv", make) for name, make in _NAMES.items()},
     "no line but the header": lambda: _csv(_HEAD),
     "no header": lambda: _csv(as_csv(rows()).split(b"\n", 1)[1]),
     "a column twice": lambda: _csv(b"id,n,n,y\nr1,1,2,p\n"),
@@ -79,7 +86,7 @@ def _lines(*lines: bytes) -> Mapping[str, bytes]:
 
 
 JSONL: dict[str, Make] = {
-    **{name: (lambda make=make: {"d.jsonl": as_jsonl(make())}) for name, make in _NAMES.items()},
+    **{name: partial(_named, "jsonl", make) for name, make in _NAMES.items()},
     "nested a hundred thousand deep": lambda: _lines(b'{"t": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "nested a hundred thousand deep, objects": lambda: _lines(b'{"t": ' * 100_000),
     "nested as deep as is read": lambda: _lines(b'{"t": ' + b"[" * 900 + b"]" * 900 + b"}"),
@@ -95,7 +102,7 @@ JSONL: dict[str, Make] = {
     "NaN in capitals": lambda: _lines(b'{"id": "a", "n": NAN}', b'{"id": "b", "n": Infinity}'),
     "a number of a hundred thousand digits": lambda: _lines(b'{"id": "a", "n": ' + b"9" * 100_000 + b"}"),
     "every type in one column": lambda: _lines(
-        *(b'{"id": "s%d", "t": %s}' % (at, value) for at, value in enumerate((b"1", b"1.5", b"true", b'"a"', b"[]", b"{}")))
+        *(b'{"id": "s%d", "t": %s}' % pair for pair in enumerate((b"1", b"1.5", b"true", b'"a"', b"[]", b"{}")))
     ),
     "a text of a hundred million characters": lambda: _lines(b'{"id": "a", "t": "' + b"x" * _LONG + b'"}'),
     "sixty megabytes of brackets": lambda: _lines(b'{"t": [' + b"[]," * (20 * _MILLION) + b"[]]}"),
@@ -204,7 +211,7 @@ def _arrow(make: Callable[[Any], Any]) -> Any:  # noqa: ANN401  pyarrow ships no
 
 
 PARQUET: dict[str, Make] = {
-    **{name: (lambda make=make: {"d.parquet": as_parquet(make())}) for name, make in _NAMES.items()},
+    **{name: partial(_named, "parquet", make) for name, make in _NAMES.items()},
     "one text of a megabyte in 65,536 rows": lambda: _same_text(65_536, _MILLION),
     "one text of a megabyte in a million rows": lambda: _same_text(_MILLION, _MILLION, "snappy"),
     "three hundred texts of a megabyte, zstd": lambda: _plain_text(300, _MILLION, "zstd"),
@@ -227,7 +234,9 @@ PARQUET: dict[str, Make] = {
     "a column twice": _twice,
     "moments beyond the calendar": _moments,
     "decimals of 76 digits": lambda: _of(n=_arrow(lambda pa: pa.array([1], pa.decimal256(76, 0)))),
-    "a map where text is due": lambda: _of(t=_arrow(lambda pa: pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())))),
+    "a map where text is due": lambda: _of(
+        t=_arrow(lambda pa: pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())))
+    ),
     "a struct where a number is due": lambda: _of(n=_arrow(lambda pa: pa.array([{"a": 1}]))),
     "unsigned beyond 64 bits": lambda: _of(i=_arrow(lambda pa: pa.array([2**64 - 1], pa.uint64()))),
     "half floats": lambda: _of(n=_arrow(lambda pa: pa.array([1.0, float("nan")], pa.float32()).cast(pa.float16()))),

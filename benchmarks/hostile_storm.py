@@ -1,4 +1,4 @@
-"""Thousands of mutants through snapshot and parse, some hundred in one process; who ends it is named, the rest go on."""
+"""Thousands of mutants through snapshot and parse, some hundred a process; who ends it is named, the rest go on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Storm:
     counted: int = 0
     """Of those that were read: how many had their records counted independently."""
     faults: list[str] = field(default_factory=list)
-    """Errors that are none of ours, lost records, ended and late processes: each with the number that makes it again."""
+    """Errors that are none of ours, lost records, processes that ended or were late: each with its mutant's number."""
     seconds: float = 0.0
     """The slowest."""
     memory: int = 0

@@ -1,4 +1,4 @@
-"""Lets hostile bytes be parsed in a child process with limits: a crash, or a 500-byte Parquet of terabytes, is a sentence.
+"""Lets hostile bytes be parsed in a child process with limits: a crash, or a bomb of 500 bytes, ends in a sentence.
 
 The child is `lazaretto.pipelines.confined`. It gets the request as one line on its standard input, answers with lines
 of JSON, and ends when its standard input does: it never outlives the process that asked. It writes into a folder of its

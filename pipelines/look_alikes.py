@@ -1,7 +1,8 @@
 """Labels and columns that a person takes for one another.
 
 A trailing space makes a label a class of its own, which no detector suspects; a Cyrillic letter makes a column one that
-nobody judges. What trains on the data often strips such differences, and the records are then what they pretended not to be.
+nobody judges. What trains on the data often strips such differences, and the records are then what they pretended not
+to be.
 """
 
 from __future__ import annotations

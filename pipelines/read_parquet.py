@@ -78,7 +78,7 @@ class ParquetReader:
         _refuse_unpacked(self.file, sum(_decoded_bytes(group) for group in groups))
 
     def _pieces(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Batches whose texts are not yet written out, in pieces of bounded size; what unpacks to too much is refused."""
+        """Batches whose texts are not yet written out, in pieces of bounded size; too large a file is refused."""
         decoded = 0
         for batch in batches:
             size = sum(_written_out(column) for column in batch.columns)

@@ -93,7 +93,7 @@ def supported() -> bool:
     """Whether this kernel takes filters and this processor's calls are known."""
     if platform.system() != "Linux" or platform.machine() not in _ARCHITECTURES:
         return False
-    return ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+    return int(ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_SECCOMP, 0, 0, 0, 0)) >= 0
 
 
 def give_up_privileges() -> None:
@@ -141,9 +141,9 @@ def _program(machine: _Architecture, own: int) -> bytes:
         _op(_EQUAL, own, 1, 0), refuse, allow,
     ]  # fmt: skip
     for numbers in DENIED.values():
-        number = numbers[machine.column]
-        if number is not None:
-            parts += [_op(_EQUAL, number, 0, 1), refuse]
+        taken = numbers[machine.column]
+        if taken is not None:
+            parts += [_op(_EQUAL, taken, 0, 1), refuse]
     return b"".join([*parts, allow])
 
 

@@ -6,7 +6,6 @@ import json
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from tests.reading import contract_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 needs_calls = pytest.mark.skipif(not seccomp.supported(), reason="this system offers no seccomp")
 needs_files = pytest.mark.skipif(not landlock.version(), reason="this system offers no Landlock")
