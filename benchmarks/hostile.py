@@ -36,6 +36,7 @@ import numpy as np
 from benchmarks.detection_report import table
 from benchmarks.hostile_bytes import CHANGES, PLACES
 from benchmarks.hostile_counts import records
+from benchmarks.hostile_overhead import overhead
 from benchmarks.hostile_run import Ended, in_a_child, run
 from benchmarks.hostile_shapes import IMAGE_TABLES, SHAPES
 from benchmarks.hostile_storm import Storm, storm
@@ -244,6 +245,7 @@ def main() -> None:
     met = print_targets(found, thrown)
     line, sound = fuzzed(chosen.fuzz_seconds, chosen.seed)
     print(line)
+    print(overhead())
     print(f"\nSeed {chosen.seed}; {machine()}; code {code()}.")
     sys.exit(0 if met and sound else 1)
 
