@@ -119,9 +119,9 @@ def tried(case: Case, work: Path, found: Found) -> None:
     ended = run([path], contract_for(case.kind, folder=case.folder), work / "run", _PATIENCE)
     found.ended[case.name, case.kind] = ended
     where = f"{case.name} ({case.kind})"
-    if ended.what in {"fault", "died", "late"}:
+    if ended.what in {"fault", "late"}:
         found.faults.append(f"{where}: {ended.what} {ended.said}")
-    elif ended.what != "refused":
+    elif ended.what not in {"refused", "died"}:
         expected = counted["rows"]
         found.counted += expected is not None
         if expected not in {None, ended.arrived} or ended.arrived != ended.kept + ended.rejected:
@@ -184,6 +184,10 @@ def print_targets(found: Found, storms: Sequence[Storm]) -> bool:
             f"{each.count:,} mutants of {each.kind}: {said}; counted independently in {each.counted:,}; "
             f"at most {each.seconds:.2f} s, {each.memory / 2**20:,.0f} MiB."
         )
+    died = [f"{name} ({kind})" for (name, kind), end in ends if end.what == "died"]
+    died += [mutant for each in storms for mutant in each.died]
+    if died:
+        print(f"The process that parses died of {len(died)}, and the command refuses them with exit code 4:", *died)
     for what, wrong in (
         ("the process that asked never dies", dead),
         ("every input ends in a coded error, rejects, a hold, or all of its records; none is lost", other),

@@ -39,7 +39,9 @@ class Storm:
     counted: int = 0
     """Of those that were read: how many had their records counted independently."""
     faults: list[str] = field(default_factory=list)
-    """Errors that are none of ours, lost records, processes that ended or were late: each with its mutant's number."""
+    """Errors that are none of ours, lost records, processes that were late: each with its mutant's number."""
+    died: list[str] = field(default_factory=list)
+    """Mutants that ended the process which parses; the command refuses such a file."""
     seconds: float = 0.0
     """The slowest."""
     memory: int = 0
@@ -97,7 +99,8 @@ def _some(found: Storm, known: Sequence[bytes], seed: int, numbers: range) -> in
     if done < len(numbers):
         how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"status {status}"
         found.outcomes[ended or "died"] += 1
-        found.faults.append(f"{found.kind} {numbers[done]}: the reader was {ended or 'ended'} ({how})")
+        # A reader that ends is what the command is made for: it refuses the file (`confine`). One that hangs is not.
+        (found.faults if ended else found.died).append(f"{found.kind} {numbers[done]}: {ended or 'died'} ({how})")
         done += 1
     return done
 

@@ -18,7 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from benchmarks.hostile_mutants import seeds
 from benchmarks.hostile_shapes import _png, _same_image, _scans
+from benchmarks.hostile_storm import made
+from benchmarks.hostile_tables import contract_for
 from lazaretto.contract import load_contract
 from lazaretto.errors import ContractError, InputRefused, IntegrityViolated, LazarettoError
 from lazaretto.gatekeeper import gate
@@ -291,3 +294,12 @@ def test_a_bomb_in_a_column_outside_the_contract_is_the_childs_to_read(tmp_path:
     batch = snapshot([tmp_path / "d.parquet"], "d", tmp_path / "s")
     with pytest.raises(InputRefused, match="unpacks to"):
         parse_confined(batch, CONTRACT, tmp_path / "w")
+
+
+def test_a_file_that_ends_the_reader_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """A bit of Parquet's metadata of which Arrow, as locked, aborts its process."""
+    content = made("parquet", seeds()["parquet"], 0, 11)
+    (tmp_path / "d.parquet").write_bytes(content)
+    batch = snapshot([tmp_path / "d.parquet"], "d", tmp_path / "s")
+    with pytest.raises(InputRefused, match=r"ended the reader \(signal SIGABRT\)|no readable Parquet"):
+        parse_confined(batch, contract_for("parquet"), tmp_path / "w")
