@@ -33,7 +33,9 @@ def overhead() -> str:
         path = Path(place) / "d.csv"
         some = rows()
         path.write_bytes(as_csv([{**some[at % len(some)], "id": f"r{at}"} for at in range(_RECORDS)]))
-        entered, inside, outside = [], [], []
+        entered: list[float] = []
+        inside: list[float] = []
+        outside: list[float] = []
         for number in range(_REPEATS):
             for confined in (True, False):
                 work = Path(place) / f"{number}{confined}"
