@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 SCRIPTS := benchmarks sample_data
 
 .PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-throughput \
-	bench-validate bench-parse bench-gate bench-security bench-two_persons bench-reliability format lock peers clean help
+	bench-validate bench-parse bench-gate bench-security bench-two_persons bench-reliability bench-hostile format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
 	@$(PY) -m sample_data.demo
@@ -44,9 +44,9 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## every benchmark in its short form
-	@for name in detection held_out cost guarantees ablation adaptive bound throughput validate parse gate security two_persons reliability; do $(PY) -m benchmarks.$$name --short; done
+	@for name in detection held_out cost guarantees ablation adaptive bound throughput validate parse gate security two_persons reliability hostile; do $(PY) -m benchmarks.$$name --short; done
 
-bench-throughput bench-validate bench-parse bench-gate bench-security bench-two_persons: bench-%: $(STAMP) ## one benchmark in full
+bench-throughput bench-validate bench-parse bench-gate bench-security bench-two_persons bench-hostile: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
 
 bench-reliability: $(STAMP) ## kills, refused writes, unsynced files, eight writers, a jumping clock; an hour

@@ -84,6 +84,8 @@ def series_from(column: Any, name: str) -> pl.Series:  # noqa: ANN401  pyarrow s
 
 
 def _as_bytes(column: Any) -> Any:  # noqa: ANN401  pyarrow ships no types
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     return column.view(pa.large_binary() if types.is_large_string(column.type) else pa.binary())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
+
+from lazaretto.errors import InputRefused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 """A longer record in a text file refuses the file; bounds memory."""
+MOST_COLUMNS = 100_000
+"""A file with more is refused: no data set has so many, and each costs memory for every piece that is read."""
 
 Columns = Mapping[str, tuple[pl.Series, ...]]
 """Contract columns that are present: several series where one column mixes types (JSON lines)."""
@@ -45,6 +49,36 @@ class Chunk:
     """Where in the file a record lies, for a person: ``line 17``; empty where there is nothing to say."""
     files: Sequence[str]
     """Name of the file, or one name for each record."""
+
+
+def name_twice(names: Iterable[str]) -> str | None:
+    """The first name that is there a second time; None where every name is its own."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def refuse_odd_columns(file: str, names: Sequence[str]) -> None:
+    """Refuse a table by its columns.
+
+    Args:
+        file: The file as the user knows it.
+        names: Its columns.
+
+    Raises:
+        InputRefused: There are more than ``MOST_COLUMNS``, or one is there twice.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise InputRefused(
+            f"{file} has {len(names):,} columns, more than the {MOST_COLUMNS:,} that are read",
+            hint="keep many numbers in one column of type vector",
+        )
+    twice = name_twice(names)
+    if twice is not None:
+        raise InputRefused(f"{file} has the column {twice[:100]!r} twice", hint="rename one of them")
 
 
 class Reader(Protocol):

@@ -1,30 +1,39 @@
-"""Parses in a child process with limits: a 500-byte Parquet can decode to terabytes, and a crash must stay a sentence.
+"""Lets hostile bytes be parsed in a child process with limits: a crash, or a bomb of 500 bytes, ends in a sentence.
 
-The child is this module run with ``python -m``. It gets the request as one line on its standard input, answers with
-lines of JSON, and ends when its standard input does: it never outlives the process that asked.
+The child is `lazaretto.pipelines.confined`. It gets the request as one line on its standard input, answers with lines
+of JSON, and ends when its standard input does: it never outlives the process that asked. It writes into a folder of its
+own inside the work folder; what it leaves there is looked at, and moved to its place, only after it has ended.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from lazaretto import errors
-from lazaretto.contract import Contract
-from lazaretto.durable import refusal
-from lazaretto.errors import InputRefused, LazarettoError, first_line, is_panic
-from lazaretto.records import Batch, OnRows, Parsed, SourceFile, no_rows
+from lazaretto.durable import writable
+from lazaretto.errors import InputRefused, LazarettoError
+from lazaretto.pipelines.sandbox import Sandbox, environment
+from lazaretto.records import OnRows, Parsed, no_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lazaretto.contract import Contract
+    from lazaretto.records import Batch
 
 _GIB = 2**30
-_STATUS = Path("/proc/self/status")
 _LAST_SECONDS = 5.0
 """How long a child that has closed its output may take to end."""
 
@@ -56,21 +65,106 @@ def parse_confined(
         InputRefused: As `parse`; also when the child needs more than its limits allow, or crashes.
         UsageError: As `parse`.
     """
-    limits = limits or Limits()
+    into = into.absolute()
+    asked = {"job": "parse", "contract": _written(contract)}
+    with _desk(into) as desk:
+        answer = _asked(batch, asked, desk, on_rows, limits or Limits())
+        partitions = [Path(path) for path in answer["partitions"]]
+        if any(path.parent != desk / "canonical" for path in partitions):
+            raise InputRefused(f"the reader of {_names(batch)} broke off")
+        with writable(into):
+            for path in (*partitions, Path(desk / "rejects.parquet")):
+                _refuse_odd(path, batch)
+            shutil.rmtree(into / "canonical", ignore_errors=True)
+            (desk / "canonical").replace(into / "canonical")
+            (desk / "rejects.parquet").replace(into / "rejects.parquet")
+    return Parsed(
+        batch=batch,
+        partitions=tuple(into / "canonical" / path.name for path in partitions),
+        rejects=into / "rejects.parquet",
+        arrived=int(answer["arrived"]),
+        rejected=int(answer["rejected"]),
+        ignored_columns=tuple(answer["ignored_columns"]),
+        holds=tuple(answer["holds"]),
+    )
+
+
+def originals_confined(batch: Batch, contract: Contract, rows: Sequence[int], into: Path) -> Path:
+    """Write ``_row``, ``file`` and ``original`` of some records to a Parquet file, in a child process.
+
+    Args:
+        batch: The batch.
+        contract: The contract it was parsed by.
+        rows: Positions in the batch, ascending.
+        into: The file.
+
+    Raises:
+        InputRefused: The child needs more than its limits allow, or crashes.
+    """
+    with _desk(into.parent.absolute()) as desk:
+        (desk / "rows.json").write_text(json.dumps([int(row) for row in rows]))
+        _asked(batch, {"job": "originals", "contract": _written(contract)}, desk, no_rows, Limits())
+        _refuse_odd(desk / "originals.parquet", batch)
+        with writable(into.parent):
+            (desk / "originals.parquet").replace(into)
+    return into
+
+
+def infer_confined(batch: Batch, named: Sequence[str], into: Path) -> str:
+    """A first contract for a batch as YAML, made in a child process; see `lazaretto.pipelines.infer.infer`.
+
+    Args:
+        batch: The snapshot.
+        named: The files as the user named them, for the comment at the contract's head.
+        into: A folder for scratch files.
+
+    Raises:
+        InputRefused: As `infer`; also when the child needs more than its limits allow, or crashes.
+    """
+    with _desk(into.absolute()) as desk:
+        return str(_asked(batch, {"job": "infer", "named": list(named)}, desk, no_rows, Limits())["text"])
+
+
+def _written(contract: Contract) -> dict[str, Any]:
+    return contract.model_dump(mode="json", exclude_unset=True)
+
+
+@contextmanager
+def _desk(into: Path) -> Iterator[Path]:
+    """A fresh folder that a child may write, gone when it has ended."""
+    desk = into / "reading"
+    shutil.rmtree(desk, ignore_errors=True)
+    with writable(into):
+        desk.mkdir(parents=True)
+    try:
+        yield desk
+    finally:
+        shutil.rmtree(desk, ignore_errors=True)
+
+
+def _refuse_odd(path: Path, batch: Batch) -> None:
+    """Take no link or device for a result, whatever took the child over."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise InputRefused(f"the reader of {_names(batch)} broke off")
+
+
+def _asked(batch: Batch, asked: dict[str, Any], desk: Path, on_rows: OnRows, limits: Limits) -> dict[str, Any]:
+    """The child's answer to a request; its refusals are raised."""
     request = {
+        **asked,
         "dataset": batch.dataset,
-        "files": [{**asdict(file), "copy": str(file.copy)} for file in batch.files],
-        "contract": contract.model_dump(mode="json", exclude_unset=True),
-        "into": str(into),
+        "files": [{**asdict(file), "copy": str(file.copy.absolute())} for file in batch.files],
+        "into": str(desk),
         "memory": limits.memory,
         "file_size": limits.file_size,
     }
     # Without -P a polars.py lying in the current folder would be imported.
-    command = [sys.executable, "-P", "-m", "lazaretto.pipelines.confine"]
+    command = [sys.executable, "-P", "-m", "lazaretto.pipelines.confined"]
     with subprocess.Popen(  # noqa: S603  our own module
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=environment(desk),
         start_new_session=True,  # Ctrl-C is the parent's to answer: it ends the child
     ) as child:
         late = threading.Event()
@@ -94,7 +188,7 @@ def parse_confined(
         raise _ended(batch, child.returncode, limits, late=late.is_set())
     if "error" in answer:
         raise _error(answer)
-    return _parsed(batch, answer)
+    return answer
 
 
 def _converse(child: subprocess.Popen[bytes], request: dict[str, Any], on_rows: OnRows) -> dict[str, Any] | None:
@@ -108,14 +202,27 @@ def _converse(child: subprocess.Popen[bytes], request: dict[str, Any], on_rows: 
         return None
     for line in child.stdout:
         answer: dict[str, Any] = json.loads(line)
-        if "rows" not in answer:
+        if "sandbox" in answer:
+            _say_once(Sandbox(**answer["sandbox"]))
+        elif "rows" in answer:
+            on_rows(answer["rows"])
+        else:
             return answer
-        on_rows(answer["rows"])
     return None
 
 
+@cache
+def _say_once(sandbox: Sandbox) -> None:
+    if not (sandbox.files and sandbox.calls):
+        logging.getLogger(__name__).warning("the sandbox of the reader: %s", sandbox.words)
+
+
+def _names(batch: Batch) -> str:
+    return batch.files[0].name + (f" and {len(batch.files) - 1} more" if len(batch.files) > 1 else "")
+
+
 def _ended(batch: Batch, status: int, limits: Limits, *, late: bool) -> LazarettoError:
-    names = batch.files[0].name + (f" and {len(batch.files) - 1} more" if len(batch.files) > 1 else "")
+    names = _names(batch)
     hint = "a file that unpacks to far more than its size is refused; split a large one into several"
     if late:
         return InputRefused(f"reading {names} took longer than {limits.deadline(batch):,.0f} seconds", hint=hint)
@@ -130,90 +237,3 @@ def _error(answer: dict[str, Any]) -> LazarettoError:
     if not (isinstance(kind, type) and issubclass(kind, LazarettoError)):
         kind = LazarettoError
     return kind(str(answer["message"]), hint=answer["hint"])
-
-
-def _parsed(batch: Batch, answer: dict[str, Any]) -> Parsed:
-    return Parsed(
-        batch=batch,
-        partitions=tuple(Path(path) for path in answer["partitions"]),
-        rejects=Path(answer["rejects"]),
-        arrived=int(answer["arrived"]),
-        rejected=int(answer["rejected"]),
-        ignored_columns=tuple(answer["ignored_columns"]),
-        holds=tuple(answer["holds"]),
-    )
-
-
-def main() -> None:
-    """Answer one request: the child's side."""
-    # Only answers may reach the parent: whatever else prints, prints to the error stream.
-    with os.fdopen(os.dup(1), "wb", buffering=0) as out:
-        os.dup2(2, 1)
-        request = json.loads(sys.stdin.buffer.readline())
-        threading.Thread(target=_die_with_parent, daemon=True).start()
-        try:
-            answer = _answer(request, out)
-        except LazarettoError as error:
-            answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
-        except MemoryError:
-            allowed = f"{request['memory'] / _GIB:.3g} GiB"
-            message = f"{request['files'][0]['name']} needs more than the {allowed} of memory a reader may use"
-            answer = {"error": "InputRefused", "message": message, "hint": "it unpacks to far more than its size"}
-        except BaseException as error:
-            if is_panic(error):
-                names = ", ".join(file["name"] for file in request["files"][:3])
-                message = f"the reader broke off within {names}: {first_line(error)}"
-                refused: LazarettoError | None = InputRefused(message, hint="write the file anew with another program")
-            elif isinstance(error, Exception):
-                refused = refusal(error, Path(request["into"]))
-            else:
-                refused = None
-            if refused is None:
-                raise
-            answer = {"error": type(refused).__name__, "message": refused.message, "hint": refused.hint}
-        _say(out, answer)
-
-
-def _answer(request: dict[str, Any], out: IO[bytes]) -> dict[str, Any]:
-    from lazaretto.pipelines.read import parse
-
-    files = tuple(SourceFile(**{**file, "copy": Path(file["copy"])}) for file in request["files"])
-    contract = Contract.model_validate_json(json.dumps(request["contract"]))
-    _limit(request["memory"], request["file_size"])
-    batch = Batch(request["dataset"], files)
-    parsed = parse(batch, contract, Path(request["into"]), on_rows=lambda rows: _say(out, {"rows": rows}))
-    answer = asdict(replace(parsed, batch=Batch(batch.dataset, ())))
-    del answer["batch"]
-    return answer
-
-
-def _say(out: IO[bytes], answer: dict[str, Any]) -> None:
-    out.write(json.dumps(answer, default=str).encode() + b"\n")
-
-
-def _die_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
-        pass
-    os._exit(1)
-
-
-def _limit(memory: int, file_size: int) -> None:
-    """Limit this process; where the system has no such limits (Windows) the deadline alone holds."""
-    try:
-        import resource
-    except ImportError:
-        return
-    # Data, not address space: on a machine of many cores allocators reserve far more addresses than they use.
-    used = 0
-    if _STATUS.exists():
-        lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-        used = int(lines["VmData"].split()[0]) * 1024
-    wanted = ((resource.RLIMIT_DATA, used + memory), (resource.RLIMIT_FSIZE, file_size), (resource.RLIMIT_CORE, 0))
-    for which, value in wanted:
-        _, hard = resource.getrlimit(which)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # noqa: PLW2901  never above the given
-        resource.setrlimit(which, (value, hard))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from lazaretto.contract import OPTIONS
 from lazaretto.pipelines.ranges import widened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from lazaretto.pipelines.profile import Profile, Seen
 
@@ -57,7 +57,7 @@ def nameable(name: str) -> bool:
     return bool(name.strip()) and name.isprintable() and not name.startswith("_") and len(name) <= SHORT
 
 
-def contract_lines(found: Profile, roles: Roles, dataset: str, paths: list[str]) -> Iterator[str]:
+def contract_lines(found: Profile, roles: Roles, dataset: str, paths: Sequence[str]) -> Iterator[str]:
     """The lines of a contract for what was found, guesses and ranges marked as such."""
     shown = ", ".join(Path(path).name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")  # noqa: PLR2004  a line
     yield f"# A first contract, inferred from {found.records:,} records of {_comment(shown)}."

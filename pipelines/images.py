@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _THREADS = min(8, os.cpu_count() or 1)
 _MESSAGE_CHARACTERS = 120
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 200
+"""A progressive JPEG has about ten. Each costs a pass over the whole image, and an empty one a few bytes of file."""
 _SEE_THROUGH = (
     "the image has transparent pixels, and beneath them colours that nobody sees: flatten it, or say transparent: true"
     " of the column"
@@ -63,6 +66,8 @@ def _fault(data: bytes | None, max_pixels: int, *, transparent: bool) -> str | N
     if not data.startswith((PNG, JPEG)):
         return "no image: neither PNG nor JPEG"
     try:
+        if data.startswith(JPEG):
+            _refuse_scans(data)
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             width, height = image.size
             if width * height > max_pixels:
@@ -73,6 +78,13 @@ def _fault(data: bytes | None, max_pixels: int, *, transparent: bool) -> str | N
     except Exception as error:  # noqa: BLE001  Pillow raises a dozen kinds on hostile bytes; each rejects the record
         return f"image cannot be decoded: {_one_line(error)}"
     return None
+
+
+def _refuse_scans(data: bytes) -> None:
+    # Within image data the mark cannot stand; in what a camera adds (a small picture of the picture) once or twice.
+    scans = data.count(_SCAN)
+    if scans > _MOST_SCANS:
+        raise ValueError(f"{scans:,} scans, more than the {_MOST_SCANS} allowed")
 
 
 def _see_through(image: Image) -> bool:

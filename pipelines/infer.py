@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from lazaretto.contract import parse_contract
 from lazaretto.errors import InputRefused
+from lazaretto.pipelines.confine import infer_confined
 from lazaretto.pipelines.contract_text import SHORT, Roles, contract_lines, nameable
 from lazaretto.pipelines.profile import Seen, profile
 from lazaretto.pipelines.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from lazaretto.records import Batch
 
 _FALLBACK_CLASSES = 20
 _ID = re.compile(r"(^|_)(id|uuid|guid|key|no|nr|ref|reference|serial)$", re.IGNORECASE)
@@ -44,16 +47,30 @@ def infer(paths: Sequence[str | Path], *, dataset: str | None = None) -> str:
     name = dataset if dataset is not None else _dataset_name(paths)
     with tempfile.TemporaryDirectory(prefix="lazaretto-infer-") as scratch:
         batch = snapshot(paths, name, Path(scratch) / "snapshot")
-        found = profile(batch, Path(scratch), _may_be_id)
-        if not found.records:
-            raise InputRefused(f"{paths[0]} holds no record that can be read")
-        usable = {column: seen for column, seen in found.columns.items() if _usable(seen)}
-        if not usable:
-            raise InputRefused(f"{paths[0]} has no column to judge: {', '.join(found.columns)[:200]!r}")
-        roles = _roles(usable, found.records)
-    text = "\n".join(contract_lines(found, roles, name, [str(path) for path in paths])) + "\n"
+        text = infer_confined(batch, [str(path) for path in paths], Path(scratch))
     parse_contract(text, "inferred")
     return text
+
+
+def contract_text(batch: Batch, scratch: Path, named: Sequence[str]) -> str:
+    """The contract of a snapshot; parses it in this very process, so that is left to a confined one.
+
+    Args:
+        batch: The snapshot.
+        scratch: A folder for scratch files.
+        named: The files as the user named them.
+
+    Raises:
+        InputRefused: No record can be read, or no column can be judged.
+    """
+    found = profile(batch, scratch, _may_be_id)
+    if not found.records:
+        raise InputRefused(f"{named[0]} holds no record that can be read")
+    usable = {column: seen for column, seen in found.columns.items() if _usable(seen)}
+    if not usable:
+        raise InputRefused(f"{named[0]} has no column to judge: {', '.join(found.columns)[:200]!r}")
+    roles = _roles(usable, found.records)
+    return "\n".join(contract_lines(found, roles, batch.dataset, named)) + "\n"
 
 
 def _dataset_name(paths: Sequence[str | Path]) -> str:

@@ -16,7 +16,7 @@ from lazaretto.evidence import load_evidence
 from lazaretto.parquet import read_parquet, scan_parquet
 from lazaretto.pipelines.clusters import Cluster, write_clusters
 from lazaretto.pipelines.compare import NEAREST_FILE
-from lazaretto.pipelines.readers import Originals
+from lazaretto.pipelines.confine import originals_confined
 from lazaretto.pipelines.summary import Tally, beside, summarise, titles_of
 from lazaretto.policy import Tallies, hold_reasons
 from lazaretto.records import RECORD_ID, REJECT_COLUMNS, ROW
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.scan import Options
     from lazaretto.pipelines.score import Scored
     from lazaretto.records import Parsed
+
+ORIGINALS = "originals.parquet"
+"""In the work folder: the bytes that came for records which parsed and are rejected."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
     holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
     tally = Tally()
     titles = titles_of(outcome.contract)
-    originals = Originals(parsed.batch, outcome.contract)
+    originals = _fetch_originals(outcome, refused)
     with _Writers(folder) as writers:
         for window in _windows(outcome):
             verdicts, rejects = _verdicts(outcome, window, holds, originals)
@@ -105,8 +108,19 @@ def _windows(outcome: Outcome) -> Iterator[_Window]:
         yield _Window(low, high, part)
 
 
+def _fetch_originals(outcome: Outcome, refused: pl.LazyFrame) -> Path | None:
+    """A file with the bytes that came for every record that parsed but breaks the contract; None if there is none.
+
+    They are taken from the files as they arrived, which is no work for this process.
+    """
+    rows = refused.select(pl.col(ROW).unique().sort()).collect()[ROW]
+    if not len(rows):
+        return None
+    return originals_confined(outcome.parsed.batch, outcome.contract, rows.to_list(), outcome.folder / ORIGINALS)
+
+
 def _verdicts(
-    outcome: Outcome, window: _Window, holds: tuple[str, ...], originals: Originals
+    outcome: Outcome, window: _Window, holds: tuple[str, ...], originals: Path | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The verdicts of one window in input order, with the columns tallied; and its rejects."""
     inside = pl.col(ROW).is_between(window.low, window.high - 1)
@@ -169,19 +183,20 @@ def _judged(outcome: Outcome, scores: pl.DataFrame, evidence: pl.DataFrame, hold
     return table.with_columns(decision=pl.when("suspect").then(pl.lit("quarantine")).otherwise(pl.lit("admit")))
 
 
-def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, originals: Originals) -> pl.DataFrame:
+def _refused_rows(refused: pl.DataFrame, frame: pl.DataFrame | None, originals: Path | None) -> pl.DataFrame:
     """Records that parsed but break the contract, as rows of ``rejects.parquet``."""
     schema = {
         ROW: pl.UInt64, "record_id": pl.String, "file": pl.String, "stage": pl.String,
         "column": pl.String, "reason": pl.String, "original": pl.Binary,
     }  # fmt: skip
-    if frame is None or not len(refused):
+    if frame is None or originals is None or not len(refused):
         return pl.DataFrame(schema=schema)
     grouped = refused.group_by(ROW, maintain_order=True).agg(
         pl.col("stage").first(), pl.col("column").first(), pl.col("reason").str.join("; ")
     )
     rows = frame.select(ROW, RECORD_ID).join(grouped, on=ROW, how="inner", maintain_order="left")
-    rows = rows.join(originals.fetch(rows[ROW].to_numpy()), on=ROW, how="left", maintain_order="left")
+    came = scan_parquet(originals).filter(pl.col(ROW).is_between(rows[ROW].min(), rows[ROW].max())).collect()
+    rows = rows.join(came, on=ROW, how="left", maintain_order="left")
     return rows.select(
         ROW,
         pl.col(RECORD_ID).alias("record_id"),

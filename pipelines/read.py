@@ -15,6 +15,7 @@ from lazaretto.errors import InputRefused
 from lazaretto.pipelines.canonical import convert
 from lazaretto.pipelines.digests import digests
 from lazaretto.pipelines.duplicates import reject_shared_ids, tell_copies_apart
+from lazaretto.pipelines.look_alikes import odd_columns
 from lazaretto.pipelines.partitions import PartitionWriter
 from lazaretto.pipelines.read_jsonl import JsonlReader
 from lazaretto.pipelines.readers import place_of, readers_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
     from lazaretto.pipelines.chunks import Chunk, Loaded, Reader
 
+_MOST_HOLDS = 20
+"""Odd columns named; one would do to hold the batch."""
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 Faults = dict[int, list[tuple[str, str]]]
@@ -119,6 +122,7 @@ class _Run:
             f"{reader.name}: the column {name!r} is {found} where the contract says {self.columns[name].type}"
             for name, found in reader.unusable.items()
         ]
+        self.holds += [f"{reader.name}: {what}" for what in odd_columns(seen, self.columns)[:_MOST_HOLDS]]
         self.ignored.update((name, None) for name in seen if name not in self.columns)
 
     def _chunk(self, chunk: Chunk, rejects: RejectWriter) -> None:

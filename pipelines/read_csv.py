@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.errors import InputRefused
-from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded
+from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded, refuse_odd_columns
 from lazaretto.pipelines.csv_records import CR, LF, Records, find_records
 from lazaretto.records import PARTITION_ROWS
 
@@ -108,11 +108,7 @@ class CsvReader:
             raise InputRefused(f"{self.name}: the header is not UTF-8 (byte {error.start})") from error
         except csv.Error as error:
             raise InputRefused(f"{self.name}: the header cannot be read: {error}") from error
-        twice = [name for place, name in enumerate(names) if name in names[:place]]
-        if twice:
-            raise InputRefused(
-                f"{self.name}: the header names the column {twice[0]!r} twice", hint="rename one of them"
-            )
+        refuse_odd_columns(self.name, names)
         if self.contract is not None:
             self._check(names, self.contract)
         return names

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.errors import InputRefused
-from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded
+from lazaretto.pipelines.chunks import MAX_RECORD_BYTES, Chunk, Loaded, name_twice
 from lazaretto.records import PARTITION_ROWS
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def _words(error: ValueError | RecursionError) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+        twice = name_twice(name for name, _ in pairs) or ""
+        raise ValueError(f"the key {twice[:100]!r} is there twice")
     return found
 
 

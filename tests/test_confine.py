@@ -62,8 +62,14 @@ def test_a_file_that_decodes_to_far_more_than_its_size_is_refused(tmp_path: Path
     content = bomb(rows=65_536, size=1_000_000)
     assert len(content) < 2_000
     batch = batch_of("t.parquet", content, tmp_path)
-    with pytest.raises(InputRefused, match="memory"):
+    with pytest.raises(InputRefused, match=r"unpacks to 61\.0 GiB"):
         parse_confined(batch, CONTRACT, tmp_path / "work", limits=SMALL)
+
+
+def test_a_parse_that_needs_more_memory_than_it_may_use_is_refused(tmp_path: Path) -> None:
+    batch = batch_of("t.csv", b"a,b,y\n1," + b"x" * 60_000_000 + b",0\n", tmp_path)
+    with pytest.raises(InputRefused, match="memory"):
+        parse_confined(batch, CONTRACT, tmp_path / "work", limits=Limits(memory=2**26))
 
 
 def test_a_parse_that_takes_too_long_is_ended(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,11 +17,15 @@ from lazaretto.contract import Contract, parse_contract
 from lazaretto.errors import InputRefused, UsageError
 from lazaretto.expectations.check import check
 from lazaretto.pipelines.fits import Fits
-from lazaretto.pipelines.infer import infer
+from lazaretto.pipelines.infer import contract_text
+from lazaretto.pipelines.infer import infer as infer_in_a_process_of_its_own
 from lazaretto.pipelines.ranges import widened
 from lazaretto.pipelines.read import parse
 from lazaretto.pipelines.snapshot import snapshot
 from lazaretto.pipelines.spread import Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SAMPLE_DATA = Path(__file__).parent.parent / "sample_data"
 
@@ -48,6 +54,13 @@ def table(rows: int = 60) -> pl.DataFrame:
 def write(frame: pl.DataFrame, path: Path) -> Path:
     {".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".parquet": frame.write_parquet}[path.suffix](path)
     return path
+
+
+def infer(paths: Sequence[str | Path]) -> str:
+    """What the child process does, here: it would take a second each time."""
+    with tempfile.TemporaryDirectory() as scratch:
+        batch = snapshot(paths, Path(paths[0]).stem, Path(scratch) / "snapshot")
+        return contract_text(batch, Path(scratch), [str(path) for path in paths])
 
 
 def inferred(path: Path) -> Contract:
@@ -162,7 +175,7 @@ def test_records_that_cannot_be_read_are_counted_and_left_aside(tmp_path: Path) 
 def test_several_files_are_looked_at_together(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b\n1,x\n")
     (tmp_path / "2.csv").write_text("a,b\n2.5,y\n")
-    contract = parse_contract(infer([tmp_path / "*.csv"], dataset="mine"), "t")
+    contract = parse_contract(infer_in_a_process_of_its_own([tmp_path / "*.csv"], dataset="mine"), "t")
     assert contract.dataset == "mine"
     assert (contract.columns["a"].type, contract.columns["a"].max) == ("number", 2.7)
 
@@ -170,7 +183,7 @@ def test_several_files_are_looked_at_together(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("_a\n1\n")
     with pytest.raises(InputRefused, match="no column to judge"):
-        infer([tmp_path / "t.csv"])
+        infer_in_a_process_of_its_own([tmp_path / "t.csv"])
     with pytest.raises(UsageError, match="does not exist"):
         infer([tmp_path / "none.csv"])
 

@@ -154,7 +154,7 @@ def test_blank_lines_a_byte_order_mark_and_a_missing_last_line_end_do_not_matter
     [
         ("\n\n", "no header"),
         ("a,b\n", "holds no records"),
-        ("a,b,a\n1,2,3\n", "names the column 'a' twice"),
+        ("a,b,a\n1,2,3\n", "has the column 'a' twice"),
         ("x,y\n1,2\n", "none of the contract's columns"),
         ('a,b\n1,2\n"3,4\n5,6\n', "in the record on line 3 is never closed"),
         ('a,b"\n1,2\n', "the header holds a quote"),

@@ -74,6 +74,7 @@ def status(
     """What waits, what is held, since when."""
     from lazaretto.entrance import enter
     from lazaretto.pipelines.heartbeat import last_night, require_night
+    from lazaretto.pipelines.sandbox import offered
     from lazaretto.pipelines.status import status as look
     from lazaretto.timespan import timespan
 
@@ -101,6 +102,7 @@ def status(
     night = last_night(place)
     if night is not None:
         cli_shown.print_lines(night.sentence)
+    cli_shown.print_lines(f"sandbox of the reader: {offered().words}")
 
 
 def report(
