@@ -10,7 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_audit, cli_drill, cli_fairness, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import (
+    cli_audit,
+    cli_drill,
+    cli_fairness,
+    cli_ingest,
+    cli_recall,
+    cli_review,
+    cli_shown,
+    cli_trusted,
+    cli_window,
+    cli_workspace,
+)
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -97,6 +108,7 @@ for command in (
     cli_drill.drill,
     cli_recall.recall,
     cli_fairness.fairness,
+    cli_window.findings,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
@@ -105,6 +117,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")
+app.add_typer(cli_trusted.trusted, name="trusted")
 contract_app.command("show")(cli_workspace.contract_show)
 
 
