@@ -128,7 +128,7 @@ class Marker:
             if column.type == "text":
                 words = _words(record[name])["word"].to_list()
                 hashes = self._hashes(name, words).tolist()
-                pairs = _paired(np.array(hashes[:-1], dtype=np.uint64), np.array(hashes[1:], dtype=np.uint64)).tolist()
+                pairs = paired(np.array(hashes[:-1], dtype=np.uint64), np.array(hashes[1:], dtype=np.uint64)).tolist()
                 single = next((words[i] for i, mark in enumerate(hashes) if mark in asked), None)
                 double = next((f"{words[i]} {words[i + 1]}" for i, mark in enumerate(pairs) if mark in asked), None)
                 said = single or double
@@ -139,7 +139,7 @@ class Marker:
             if int(marks[0]) in asked:
                 return self._named(record, left)
             for right, other in scalars[:i]:
-                if int(_paired(marks, other)[0]) in asked:
+                if int(paired(marks, other)[0]) in asked:
                     return f"{self._named(record, right)} with {self._named(record, left)}"
         for name, pixels in self._pixels(record):
             places = np.flatnonzero(np.isin(self._patches(name, pixels)[0], wanted))
@@ -164,7 +164,7 @@ class Marker:
                 marks = self._of_values(name, words["word"])
                 yield rows, marks, name
                 same = rows[1:] == rows[:-1]
-                yield rows[1:][same], _paired(marks[:-1], marks[1:])[same], name
+                yield rows[1:][same], paired(marks[:-1], marks[1:])[same], name
         if "image" not in kinds:
             return
         for name, pixels in self._pixels(frame):
@@ -176,7 +176,7 @@ class Marker:
             yield every[marks > 0], marks[marks > 0], ""
             for _, other in scalars[:i]:
                 both = (marks > 0) & (other > 0)
-                yield every[both], _paired(marks, other)[both], ""
+                yield every[both], paired(marks, other)[both], ""
 
     def _scalars(self, frame: pl.DataFrame) -> list[tuple[str, Hashes]]:
         """Column -> (rows,) digest of its value, 0 where it is missing."""
@@ -258,12 +258,13 @@ def _bands(words: Marked) -> list[tuple[NDArray[np.int64], Hashes]]:
     return bands
 
 
-def _paired(left: Hashes, right: Hashes) -> Hashes:
+def paired(left: Hashes, right: Hashes) -> Hashes:
+    """(marks,) digests of two marks in this order."""
     return mixed(left * _ODD ^ right)
 
 
 def mixed(marks: Hashes) -> Hashes:
-    """Spread over 64 bits (the finaliser of SplitMix64), never 0."""
+    """(marks,) spread over 64 bits (the finaliser of SplitMix64), never 0."""
     with np.errstate(over="ignore"):
         h = (marks ^ (marks >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.errors import IntegrityViolated
-from lazaretto.pipelines.marks import mixed
+from lazaretto.pipelines.marks import paired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -244,7 +244,7 @@ def merged(memories: Sequence[Memory]) -> Memory:
 
 def labelled(tokens: NDArray[np.uint64], labels: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """(tokens,) what stands for a token together with a label."""
-    return mixed(tokens ^ labels)
+    return paired(tokens, labels)
 
 
 def sketched(tokens: NDArray[np.uint64]) -> pl.DataFrame:
