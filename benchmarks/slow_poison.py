@@ -1,12 +1,14 @@
 """The same poison in one, seven or thirty nights: when is it found, and how often is a clean month accused?
 
     make bench-slow
-    python -m benchmarks.slow_poison [--short] [--data DIR] [--seeds 1] [--first-seed 0] [--record FILE] [--out FILE]
+    python -m benchmarks.slow_poison [--short] [--data DIR] [--seeds 1] [--first-seed 0] [--clean-seeds 1]
+                                     [--record FILE] [--out FILE]
 
 Every night a batch is judged as `lazaretto ingest` judges it, with a trusted set, by the default panel, and its memory
-is kept for the nights after it. The poison is planted at the attack's own rate of the whole month, and all of it sent in
-the first one, seven or thirty nights in equal parts; the other records of these nights are clean. A seed draws trusted
-set, month and poison. Development used seeds 100 and up.
+is kept for the nights after it. The poison is planted at the attack's own rate of the whole month, and all of it sent
+in the first one, seven or thirty nights in equal parts; the other records of these nights are clean. A seed draws
+trusted set, month and poison. Development used seeds 100 and up. A poisoned month ends with the last poison, or when
+the window has found it.
 
 Found by a night alone: the first night on which half of the poisons sent so far, and five at least, wait for their own
 scores. Found by the window: the first night with a finding that only poisons, or three quarters poisons, carry. What
@@ -26,6 +28,7 @@ import json
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +167,7 @@ def judged(data: DataSet, month: Month, spread: int, seed: int, panel: str, nigh
             here = Path(folder)
             batch.write_parquet(here / "batch.parquet")
             sent.trusted.write_parquet(here / "known.parquet")
-            options = Options(seed=0, trusted=(str(here / "known.parquet"),), past=lambda past=past: past)
+            options = Options(seed=0, trusted=(str(here / "known.parquet"),), past=partial(_given, past))
             began = time.perf_counter()
             summary = judge([here / "batch.parquet"], contract, here / "out", options).summary
             seconds = time.perf_counter() - began
@@ -196,6 +199,10 @@ def judged(data: DataSet, month: Month, spread: int, seed: int, panel: str, nigh
         )
 
 
+def _given(past: Past) -> Past:
+    return past
+
+
 def found_alone(nights: Sequence[Night]) -> int | None:
     """The first night on which half of the poisons sent so far wait for their own scores; None for never."""
     sent = waiting = 0
@@ -219,7 +226,7 @@ def admitted(nights: Sequence[Night], until: int | None, *, window: bool) -> int
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the benchmark can be asked."""
-    parser.add_argument("--short", action="store_true", help="three nights of one data set")
+    parser.add_argument("--short", action="store_true", help="two nights of one data set, with a panel of one detector")
     parser.add_argument("--data", type=Path, help="folder with the larger files")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -232,7 +239,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def measure(found: argparse.Namespace) -> list[Night]:
     """Every month that was asked for; from the record where it has it."""
     nights = read_record(found.record)
-    spreads, count = ((3,), 3) if found.short else (SPREADS, NIGHTS)
+    spreads, count = ((2,), 2) if found.short else (SPREADS, NIGHTS)
     quick = "hbos"
     seeds = range(found.first_seed, found.first_seed + found.seeds)
     clean_seeds = range(found.first_seed, found.first_seed + (found.clean_seeds or found.seeds))

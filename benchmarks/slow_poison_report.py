@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LET = ("admitted before, alone", "admitted before, with the window", "what the window says")
+_WAIT = ("clean records that wait for it", "clean records that wait for their scores")
+
+
 def report(nights: Sequence[Night], where: str, out: Path | None = None) -> str:
     """The tables as Markdown; with ``out`` they and the plot are written into files."""
     ordered = sorted(nights, key=lambda n: (n.entry == "clean", n.data, n.entry, n.spread, n.panel, n.seed, n.number))
@@ -42,10 +46,9 @@ def report(nights: Sequence[Night], where: str, out: Path | None = None) -> str:
 
 def _found(months: Sequence[list[Night]]) -> list[str]:
     lines = [
-        "| data, attack | poisons | in nights | seed | found by a night alone | found by the window | admitted before,"
-        " alone | admitted before, with the window | what the window says |",
-        "|---|---|---|---|---|---|---|---|---|",
+        _row("data, attack", "poisons", "in nights", "seed", "found by a night alone", "found by the window", *_LET)
     ]
+    lines.append("|" + "---|" * 9)
     for month in months:
         first = month[0]
         alone, together = found_alone(month), found_together(month)
@@ -59,15 +62,18 @@ def _found(months: Sequence[list[Night]]) -> list[str]:
     return lines
 
 
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def _night(number: int | None) -> str:
     return "never" if number is None else f"night {number}"
 
 
 def _accused(months: Sequence[list[Night]]) -> list[str]:
     lines = [
-        "| clean data | seed | panel | nights | records | nights with a finding | clean records that wait for it |"
-        " clean records that wait for their scores |",
-        "|---|---|---|---|---|---|---|---|",
+        _row("clean data", "seed", "panel", "nights", "records", "nights with a finding", *_WAIT),
+        "|" + "---|" * 8,
     ]
     for month in months:
         first, records = month[0], sum(night.clean for night in month)
@@ -95,10 +101,11 @@ def _cost(nights: Sequence[Night]) -> list[str]:
     window, whole = (np.median([getattr(n, name) for n in late]) for name in ("window_seconds", "seconds"))
     largest = max(night.bytes for night in nights)
     before = min(night.number for night in late) - 1
-    return [
-        f"Looking back took {window:.2f} s of {whole:.1f} s a night, medians of {len(late)} nights with {before} or more"
-        + f" before them; at most {largest / 1000:.0f} kB are remembered of a night."
-    ]
+    said = (
+        f"Looking back took {window:.2f} s of {whole:.1f} s a night, medians of {len(late)} nights with {before} or"
+        f" more before them; at most {largest / 1000:.0f} kB are remembered of a night."
+    )
+    return [said]
 
 
 def _plot(months: Sequence[list[Night]], path: Path) -> None:
