@@ -15,9 +15,8 @@ scores. Found by the window: the first night with a finding that only poisons, o
 is never found is printed as never. Admitted before: poisons that had entered the store by then (by the last night,
 where it is never found), without the window and with it.
 
-False alarms: findings of the window in thirty clean nights, and clean records that wait for one. Further seeds of clean
-months are judged by a panel of one detector: what the window finds rests on the small model, the marks and the
-calibrated p-values, none of which the other detectors make.
+False alarms: findings of the window in thirty clean nights, and clean records that wait for one. Clean months are
+judged by a panel of one detector, and parsed once (`benchmarks.slow_clean`).
 
 With --record, every night judged is appended to a file, and a month that is in it is not judged again.
 """
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
 SPREADS = (1, 7, 30)
 RATE, NIGHTS = 0.01, 30
-_KEY = b"a benchmark keeps no secrets: 32"
+KEY = b"a benchmark keeps no secrets: 32"
 _FOUND, _FEW, _MOSTLY = 0.5, 5, 0.75
 
 
@@ -162,7 +161,7 @@ def judged(data: DataSet, month: Month, spread: int, seed: int, panel: str, nigh
         contract = contract.model_copy(update={"policy": policy})
     memories: list[tuple[str, Memory]] = []
     for number, (batch, truth) in enumerate(zip(sent.batches, sent.truths, strict=True)):
-        past = Past(_KEY, tuple(memories[-contract.policy.window + 1 :]))
+        past = Past(KEY, tuple(memories[-contract.policy.window + 1 :]))
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
             batch.write_parquet(here / "batch.parquet")
@@ -240,17 +239,19 @@ def measure(found: argparse.Namespace) -> list[Night]:
     """Every month that was asked for; from the record where it has it."""
     nights = read_record(found.record)
     spreads, count = ((2,), 2) if found.short else (SPREADS, NIGHTS)
-    quick = "hbos"
+    from benchmarks.slow_clean import ONE, judged_fast
+
     seeds = range(found.first_seed, found.first_seed + found.seeds)
-    clean_seeds = range(found.first_seed, found.first_seed + (found.clean_seeds or found.seeds))
+    clean_seeds = range(
+        found.first_seed, found.first_seed + (found.seeds if found.clean_seeds is None else found.clean_seeds)
+    )
     asked = []
     for month in SHORT if found.short else MONTHS:
-        poisoned = [(month, spread, seed, quick if found.short else "default") for seed in seeds for spread in spreads]
+        poisoned = [(month, spread, seed, ONE if found.short else "default") for seed in seeds for spread in spreads]
         asked += [one for one in poisoned if found.dataset in {None, month.data}]
-    for month in SHORT if found.short else MONTHS:
-        clean = Month(month.data, "clean", month.size, month.trusted)
-        months = [(clean, 0, seed, quick if found.short or seed >= seeds.stop else "default") for seed in clean_seeds]
-        asked += [one for one in months if found.dataset in {None, month.data}]
+    for seed in clean_seeds:
+        clean = [replace(month, entry="clean") for month in (SHORT if found.short else MONTHS)]
+        asked += [(month, 0, seed, ONE) for month in clean if found.dataset in {None, month.data}]
     for month, spread, seed, panel in asked:
         key = (month.data, month.entry, spread, seed, panel)
         done = [night for night in nights if (night.data, night.entry, night.spread, night.seed, night.panel) == key]
@@ -258,7 +259,9 @@ def measure(found: argparse.Namespace) -> list[Night]:
             continue
         nights = [night for night in nights if night not in done]
         mine: list[Night] = []
-        for night in judged(DATA_SETS[month.data](found.data), month, max(spread, 1), seed, panel, count):
+        data = DATA_SETS[month.data](found.data)
+        judging = judged(data, month, spread, seed, panel, count) if spread else judged_fast(data, month, seed, count)
+        for night in judging:
             mine.append(replace(night, spread=spread))
             write_record(found.record, mine[-1])
             print(_line(mine[-1]), flush=True)
