@@ -2,7 +2,7 @@
 
     make bench-slow
     python -m benchmarks.slow_poison [--short] [--data DIR] [--seeds 1] [--first-seed 0] [--clean-seeds 1]
-                                     [--record FILE] [--out FILE]
+                                     [--record FILE] [--report] [--out FILE]
 
 Every night a batch is judged as `lazaretto ingest` judges it, with a trusted set, by the default panel, and its memory
 is kept for the nights after it. The poison is planted at the attack's own rate of the whole month, and all of it sent
@@ -231,6 +231,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--clean-seeds", type=int, help="clean months, by default as many as seeds")
     parser.add_argument("--record", type=Path, help="append what is measured, and do not measure it again")
+    parser.add_argument("--report", action="store_true", help="measure nothing: tell what the record has")
     parser.add_argument("--out", type=Path, help="also write the page here, with its plot beside it")
     parser.add_argument("--dataset", help="only this one")
 
@@ -308,7 +309,7 @@ def main(line: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser)
     found = parser.parse_args(line)
-    nights = measure(found)
+    nights = read_record(found.record) if found.report else measure(found)
     print(report(nights, machine(), found.out))
 
 

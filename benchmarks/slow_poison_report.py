@@ -56,7 +56,7 @@ def _found(months: Sequence[list[Night]]) -> list[str]:
         says = next((night.findings[0] for night in month if night.number == together), "")
         lines.append(
             f"| {first.data}, {first.entry} | {sum(n.poisons for n in month)} | {first.spread} | {first.seed} |"
-            f" {_night(alone)} | {_night(together)} | {admitted(month, alone, window=False)} |"
+            f" {_night(alone, month)} | {_night(together, month)} | {admitted(month, alone, window=False)} |"
             f" {admitted(month, either, window=True)} | {says.replace('|', '/')} |"
         )
     return lines
@@ -66,8 +66,12 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _night(number: int | None) -> str:
-    return "never" if number is None else f"night {number}"
+def _night(number: int | None, month: Sequence[Night]) -> str:
+    """When it was found; of a month that was not judged to its end, in how many nights it was not."""
+    if number is not None:
+        return f"night {number}"
+    ended = len(month) >= month[0].spread or found_together(month) is not None
+    return "never" if ended else f"not in the {len(month)} nights judged"
 
 
 def _accused(months: Sequence[list[Night]]) -> list[str]:
@@ -85,8 +89,8 @@ def _accused(months: Sequence[list[Night]]) -> list[str]:
             f" {held} ({held / records:.1%}) |"
         )
     accused = sum(any(night.findings for night in month) for month in months)
-    full = [month for month in months if len(month) == NIGHTS]
-    lines += ["", f"Clean months with any finding: {accused} of {len(months)} ({len(full)} of {NIGHTS} nights)."]
+    nights = sum(len(month) for month in months)
+    lines += ["", f"Clean months with any finding: {accused} of {len(months)}, of {nights} nights together."]
     lines += [
         f"- {month[0].data}, seed {month[0].seed}, night {n.number}: {one}"
         for month in months

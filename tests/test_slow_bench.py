@@ -32,6 +32,12 @@ def test_what_is_never_found_is_printed_as_never() -> None:
     assert "| never | never | 60 | 60 |" in report(month, "here")
 
 
+def test_a_month_that_was_not_judged_to_its_end_is_not_called_never() -> None:
+    assert "| not in the 9 nights judged | not in the 9 nights judged |" in report(
+        [night(n) for n in range(1, 10)], "here"
+    )
+
+
 def test_what_the_window_finds_is_told_with_what_was_let_in_before() -> None:
     found = night(5, waiting=2, findings=("trigger: it is there",), guilty=1.0)
     month = [*(night(number) for number in range(1, 5)), found]
