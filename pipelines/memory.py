@@ -220,8 +220,12 @@ _SUMMED = {"tallies": 2, "told": 4, "sketch": 1, "gains": 2, "looks": 1}
 """Part -> how many of its columns are the key; the others are added up."""
 
 
-def merged(memories: Sequence[Memory]) -> Memory:
+def merged(memories: Sequence[Memory], *, sketch: bool = True) -> Memory:
     """Several memories in one; exact in any order.
+
+    Args:
+        memories: All of one scheme.
+        sketch: Whether to merge the sketches too, the largest part by far.
 
     Raises:
         ValueError: They are of different schemes, or there are none.
@@ -231,6 +235,9 @@ def merged(memories: Sequence[Memory]) -> Memory:
     frames: dict[str, pl.DataFrame] = {}
     for name, keys in _SUMMED.items():
         columns = list(_SCHEMAS[name])
+        if name == "sketch" and not sketch:
+            frames[name] = memories[0].sketch.clear()
+            continue
         every = pl.concat([getattr(memory, name) for memory in memories])
         frames[name] = every.group_by(columns[:keys]).agg(pl.col(columns[keys:]).sum()).sort(columns[:keys])
     doubts = [memory.doubted for memory in memories]

@@ -169,10 +169,10 @@ def find(past: Sequence[Memory], new: Memory, tonight: Tonight, window: int, cha
         chance: Of a false finding in any so many batches.
     """
     every = [*past, new]
-    whole = merged(every)
+    whole = merged(every, sketch=False)
     budget = {kind: chance * share / window for kind, share in _SHARES.items()}
     found = [
-        *_triggers(every, whole, new, tonight, budget["trigger"]),
+        *_triggers(every, whole, tonight, budget["trigger"]),
         *_suspicions(every, whole, new, tonight, budget["suspicion"]),
         *_wrong_labels(every, whole, tonight, budget["labels"]),
         *_copies(every, whole, new, tonight, budget["copies"]),
@@ -185,15 +185,13 @@ def named(finding: Finding, what: str) -> Finding:
     return replace(finding, says=finding.says.replace("{token}", what))
 
 
-def _triggers(
-    every: Sequence[Memory], whole: Memory, new: Memory, tonight: Tonight, chance: float
-) -> Iterable[Finding]:
+def _triggers(every: Sequence[Memory], whole: Memory, tonight: Tonight, chance: float) -> Iterable[Finding]:
     doubted = max(1.0, (whole.doubted[0] + 1) / (whole.doubted[1] / UNIT + 1))
     least = float(np.log(max(whole.occurrences, 1) / chance))
     strong = whole.gains.filter((pl.col("gain") > least * UNIT) & (pl.col("records") >= _FEW))
     strong = strong.sort("gain", "token", descending=[True, False]).head(_MOST_TOKENS)
     records = strong["records"].to_numpy()
-    own, others, here = _held(whole, new, strong)
+    own, others, here = _held(every, whole, strong)
     # A record with the label that the probe agrees with loses little; one with another label what was bet.
     loss = own * _AGREEING - others * np.log1p(-STAKE)
     wealth = strong["gain"].to_numpy() / UNIT - records * np.log(doubted) - loss
@@ -225,7 +223,7 @@ def _triggers(
 
 
 def _held(
-    whole: Memory, new: Memory, strong: pl.DataFrame
+    every: Sequence[Memory], whole: Memory, strong: pl.DataFrame
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """(tokens,) records with token and label that are not among its gains; with another label; any in the new batch."""
     tokens, labels = strong["token"].to_numpy(), strong["label"].to_numpy()
@@ -235,10 +233,12 @@ def _held(
         np.zeros(len(strong), np.bool_),
     )
     for label in whole.tallies["label"].unique().to_list() if len(strong) else ():
-        count, mine = whole.holding(tokens, label), labels == label
+        # Each sketch says too much if anything: a sum of what they say is nearer than what one of all would.
+        by_batch, mine = [one.holding(tokens, label) for one in every], labels == label
+        count = np.sum(by_batch, axis=0)
         own += np.where(mine, count, 0)
         others += np.where(mine, 0, count)
-        here |= mine & (new.holding(tokens, label) > 0)
+        here |= mine & (by_batch[-1] > 0)
     return np.maximum(own - strong["records"].to_numpy(), 0), others, here
 
 
