@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-throughput \
+.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-slow bench-throughput \
 	bench-validate bench-parse bench-gate bench-security bench-two_persons bench-reliability bench-hostile format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -44,7 +44,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## every benchmark in its short form
-	@for name in detection held_out cost guarantees ablation adaptive bound throughput validate parse gate security two_persons reliability hostile; do $(PY) -m benchmarks.$$name --short; done
+	@for name in detection held_out cost guarantees ablation adaptive bound slow_poison throughput validate parse gate security two_persons reliability hostile; do $(PY) -m benchmarks.$$name --short; done
 
 bench-throughput bench-validate bench-parse bench-gate bench-security bench-two_persons bench-hostile: bench-%: $(STAMP) ## one benchmark in full
 	@$(PY) -m benchmarks.$*
@@ -69,6 +69,9 @@ bench-adaptive: $(STAMP) ## what an attacker who knows the detectors gets throug
 
 bench-bound: $(STAMP) ## how many wrong labels models find that know all other right ones; DATA=FOLDER as above
 	@$(PY) -m benchmarks.bound $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+bench-slow: $(STAMP) ## the same poison in one, seven or thirty nights, and clean months; an hour; DATA=FOLDER as above
+	@$(PY) -m benchmarks.slow_poison $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-cost: $(STAMP) ## a scan of 10,000 images beside epochs of training, stage by stage; DATA=FOLDER as above
 	@$(PY) -m benchmarks.cost $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)

@@ -14,6 +14,7 @@ _BY = {
     "source": "every record of source {value!r}",
     "batch": "every record of batch {value}",
     "records": "single records, by a list of ids (SHA-256 {value:.12}...)",
+    "finding": "the records that carried the finding {value}",
     "after": "every record that came after version {value}",
 }
 

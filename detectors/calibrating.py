@@ -108,7 +108,7 @@ def _calibrated(panel: Panel, crossed: NDArray[np.float64], drawn: Drawn) -> Pan
     nulls = [_null(scores.suspicion, calibration, drawn) for scores in judged]
     unvouched = _unvouched(panel, crossed, drawn, judged)
     folds = [replace(fold, null=null) for fold, null in zip(folds, nulls, strict=True)]
-    return replace(panel, folds=tuple(folds), unvouched=unvouched)
+    return replace(panel, folds=tuple(folds), unvouched=unvouched, vouched=_vouched(judged, drawn))
 
 
 def _weighed(panel: Panel, batch: NDArray[np.float64], labels: NDArray[np.int64]) -> Weights:
@@ -165,6 +165,20 @@ def _unvouched(
         p[fitted[mine[drawn.is_reference]]] = blind.fused(number, crossed[mine], drawn.fitted.take(mine)).p_value
         here = which == number
         p[held_out[here]] = blind.fused(number, scores.raw[here], drawn.calibration.take(here)).p_value
+    return p
+
+
+def _vouched(judged: Sequence[Scores], drawn: Drawn) -> NDArray[np.float64] | None:
+    """(trusted,) the p-value that each calibrating record has among the others, by the fold it would be in."""
+    if drawn.calibration is None or drawn.fewest is not None:
+        return None
+    p = np.full(len(drawn.trusted_rows), np.nan)
+    held_out = drawn.trusted_rows[drawn.is_reference.sum() :]
+    which = fold_of(drawn.calibration.keys, drawn.folds)
+    for number, scores in enumerate(judged):
+        here, said = which == number, scores.suspicion
+        as_high = len(said) - np.searchsorted(np.sort(said), said[here], side="left")
+        p[held_out[here]] = as_high / len(said)
     return p
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+    from numpy.typing import NDArray
 
     from lazaretto.contract import Contract
     from lazaretto.detector import Scorer
@@ -167,10 +168,15 @@ def fit_panel(
             places = [np.flatnonzero(which == number) for number in range(drawn.folds)]
             reading = Reading.laid_out(len(fitted), places, readings).take(batch)
         done = replace(done, crossed=Crossed.of(sample[DIGEST], crossed[batch][:, left], reading))
-    if done.unvouched is not None:
-        done = replace(done, unvouched=done.unvouched[np.argsort(order)])
+    done = _in_their_order(done, np.argsort(order))
     clock.lap("calibration")
     return done
+
+
+def _in_their_order(panel: Panel, order: NDArray[np.int64]) -> Panel:
+    """The panel, with what it says of the trusted records in the order they came in."""
+    unvouched, vouched = (None if said is None else said[order] for said in (panel.unvouched, panel.vouched))
+    return replace(panel, unvouched=unvouched, vouched=vouched)
 
 
 def _fit_folds(

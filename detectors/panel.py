@@ -201,6 +201,9 @@ class Panel:
     crossed: Crossed | None = None
     unvouched: NDArray[np.float64] | None = None
     """(trusted,) estimated p-values of the trusted records as if nobody vouched for them; None without such a set."""
+    vouched: NDArray[np.float64] | None = None
+    """(trusted,) p-values of the calibrating records among themselves, NaN for those of the fit; None where classes are
+    calibrated by themselves, or nothing is."""
 
     @property
     def names(self) -> tuple[str, ...]:

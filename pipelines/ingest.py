@@ -23,6 +23,8 @@ from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
 from lazaretto.pipelines.clusters import CLUSTERS
 from lazaretto.pipelines.device import check_device
 from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
+from lazaretto.pipelines.look_back import FINDINGS, MEMORY
+from lazaretto.pipelines.past import CARRIERS, list_carriers, load_past
 from lazaretto.pipelines.publish import (
     HOLD,
     Plan,
@@ -35,6 +37,7 @@ from lazaretto.pipelines.publish import (
     recover,
 )
 from lazaretto.pipelines.recalled import last_recall
+from lazaretto.pipelines.vouching import added_files
 from lazaretto.quarantine import Content, Identity, seal_batch
 from lazaretto.records import OnRows, OnStep, no_rows, no_step
 from lazaretto.signed_contract import judged_by
@@ -50,12 +53,13 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
     from lazaretto.ledger import Ledger
     from lazaretto.pipelines.scan import Judged
+    from lazaretto.pipelines.window import Past
     from lazaretto.records import Batch
 
 STEPS = ("keep", "quarantine", "files", "prepare")
 """Steps between judging and `publish.carry_out`."""
 _NO_FILES: tuple[StoreFile, ...] = ()
-KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html", CLUSTERS)
+KEPT = (VERDICTS, EVIDENCE, "summary.json", "report.html", CLUSTERS, MEMORY, FINDINGS, CARRIERS)
 """What stays of a judging, in ``state/batches/ID/``."""
 
 
@@ -72,6 +76,10 @@ class Hooks:
     on_rows: OnRows = no_rows
     secret: bytes = b""
     """What only this workspace knows, for a judge to draw by."""
+    past: Callable[[], Past | None] | None = None
+    """What is remembered of the batches before."""
+    vouched: tuple[str, ...] = ()
+    """Files of what was added to the trusted set."""
 
 
 class Judge(Protocol):
@@ -130,7 +138,14 @@ def scan_judge(seed: int = 0, device: str = "auto", trusted: tuple[str, ...] = (
         from lazaretto.pipelines.scan import Options, judge
 
         options = Options(
-            seed, device, trusted, refuse_digests=hooks.refuse, on_batch=hooks.on_batch, secret=hooks.secret
+            seed,
+            device,
+            trusted,
+            refuse_digests=hooks.refuse,
+            on_batch=hooks.on_batch,
+            secret=hooks.secret,
+            past=hooks.past,
+            vouched=hooks.vouched,
         )
         judged = judge(files, contract, into, options, on_step=hooks.on_step, on_rows=hooks.on_rows)
         hooks.on_step("report")
@@ -180,7 +195,8 @@ def ingest(
                 finished.batch, already=False
             )  # killed just after its files had been taken from the landing folder
         secret = derived_key(master_key(workspace.keys), "folds")
-        hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows, secret)
+        vouched = added_files(workspace, ledger, dataset)
+        hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows, secret, run.past, vouched)
         return run.ingest(paths or [landed(workspace, dataset)], judge or scan_judge(), hooks)
 
 
@@ -228,6 +244,7 @@ class _Run:
         workspace, batch = self.workspace, judged.parsed.batch
         counted = account(judged)
         on_step("keep")
+        list_carriers(workspace, self.contract, batch.id, judged.folder, self.past)
         begin(workspace, self.dataset, batch.id)
         digests = keep(judged.folder, workspace.batch(batch.id))
         on_step("quarantine")
@@ -260,6 +277,12 @@ class _Run:
         on_step("prepare")
         prepare(workspace, plan)
         return plan
+
+    def past(self) -> Past | None:
+        """What is remembered of the batches before; None where the contract asks for no window."""
+        if self.contract.policy.window < 1:
+            return None
+        return load_past(self.workspace, self.ledger, self.contract)
 
     def stop_if_known(self, batch: Batch) -> Batch:
         """End the judging of a batch that was ingested before; one that may return after a recall is a new one.

@@ -126,6 +126,9 @@ def _night(workspace: Workspace, dataset: str, take: Callable[[str], IngestResul
         f"{counts['arrived']:,} arrived = {counts['admitted']:,} admitted + {counts['quarantined']:,} quarantined + "
         f"{counts['rejected']:,} rejected"
     )
+    # Another judge than ours may leave no summary of a window.
+    for finding in result.summary.get("window", {}).get("findings", []):
+        sentence += f"; batches together show {finding['says']}"
     if result.held:
         reason = f"{sentence}; held: {'; '.join(result.hold_reasons)}"
         return Outcome(dataset, "held", reason, result, trend(workspace, dataset), exit_code=3)

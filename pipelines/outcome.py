@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
     from lazaretto.expectations.check import CheckResult
+    from lazaretto.pipelines.look_back import LookedBack
     from lazaretto.pipelines.scan import Options
     from lazaretto.pipelines.score import Scored
     from lazaretto.records import Parsed
@@ -50,6 +51,8 @@ class Outcome:
     clusters: tuple[Cluster, ...] = ()
     trusted: pl.Series | None = None
     """What the trusted records are called (records,); None without a trusted set."""
+    looked: LookedBack | None = None
+    """What the batches before say; None where each batch is judged by itself."""
 
     @cached_property
     def image_files(self) -> pl.Series | None:
@@ -68,7 +71,9 @@ def write_outcome(outcome: Outcome, options: Options) -> dict[str, Any]:
     refused = scan_parquet(folder / "refused.parquet")
     rejected = parsed.rejected + refused.select(pl.col(ROW).n_unique()).collect().item()
     suspects = sum(pq.read_metadata(file).num_rows for file in sorted((folder / "evidence").glob("part-*.parquet")))
-    holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects), outcome.faults)
+    # What is over a cap is not suspicious: the rest of the batch need not wait for it.
+    capped = 0 if outcome.looked is None else outcome.looked.capped
+    holds = hold_reasons(policy, Tallies(parsed.arrived, rejected, suspects - capped), outcome.faults)
     tally = Tally()
     titles = titles_of(outcome.contract)
     originals = _fetch_originals(outcome, refused)

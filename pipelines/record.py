@@ -15,6 +15,7 @@ from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit
 from lazaretto.parquet import scan_parquet
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS
+from lazaretto.pipelines.past import record_window
 from lazaretto.proposals import done
 from lazaretto.records import ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
@@ -104,6 +105,7 @@ def _record_batch(session: Session, workspace: Workspace, plan: Plan, attestatio
         **published(attestation),
     }
     append_audit(session, audit_entry(plan, action, plan.batch, detail))
+    record_window(session, workspace, plan)
 
 
 def filed(case: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from lazaretto.pipelines.compare import compare
 from lazaretto.pipelines.confine import parse_confined
 from lazaretto.pipelines.device import check_device, resolve_device
 from lazaretto.pipelines.look_alikes import look_alikes
+from lazaretto.pipelines.look_back import look_back, remembering, tonight_of
 from lazaretto.pipelines.outcome import Outcome, write_outcome
 from lazaretto.pipelines.score import Scoring, score_all
 from lazaretto.pipelines.shift import label_shift
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from lazaretto.contract import Contract
     from lazaretto.detectors.panel import Panel
+    from lazaretto.pipelines.window import Past
     from lazaretto.records import Batch
 
 STEPS = ("snapshot", "parse", "validate", "fit", "score", "compare", "decide")
@@ -56,6 +58,10 @@ class Options:
     on_batch: Callable[[Batch], Batch] | None = None
     """Called once the batch is known, before anything is judged, and gives the batch to go on with; what it raises ends
     the judging."""
+    past: Callable[[], Past | None] | None = field(default=None, repr=False)
+    """What is remembered of the batches before; None where each is judged by itself."""
+    vouched: tuple[str, ...] = ()
+    """Files of records that were added to the trusted set since it was named."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,23 @@ def judge(
     refused = _refused(run, parsed, checked)
     run.done("validate", parsed.arrived)
     run.step("fit")
-    trusted = read_trusted(run.contract, run.options.trusted, run.folder / "trusted")
+    trusted = _trusted(run, parsed)
     panel, faults = _fit(run, parsed, refused, trusted)
     run.done("fit", parsed.arrived)
     run.step("score")
     rate = contract.policy.false_quarantine_rate
-    how = Scoring(panel, rate, into, contract.source)
+    past = None if run.options.past is None else run.options.past()
+    remembers = remembering(past, panel, contract, into)
+    how = Scoring(panel, rate, into, contract.source, remembers)
     scored = score_all(sound_partitions(parsed, refused), how, on_rows)
     run.done("score", parsed.arrived)
+    looked = None
+    if past is not None and remembers is not None and panel is not None and scored.memory is not None:
+        run.step("window")
+        tonight = tonight_of(panel, trusted, remembers.marker, parsed.partitions)
+        numbered = enumerate(sound_partitions(parsed, refused))
+        looked = look_back(past, scored.memory, remembers.marker, numbered, tonight, into)
+        run.done("window", parsed.arrived)
     run.step("compare")
     with _one_order_of_sums():
         clusters = compare(sound_partitions(parsed, refused), panel, trusted, contract, into)
@@ -147,12 +162,29 @@ def judge(
     run.step("decide")
     found = (*parsed.holds, *checked.holds, *faults, *_failures(scored.faults))
     known = None if trusted is None else trusted[RECORD_ID]
-    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters, known)
+    outcome = Outcome(into, contract, parsed, checked, panel, scored, found, clusters, known, looked)
     summary = write_outcome(outcome, run.options)
     run.done("decide", parsed.arrived)
     summary["stages"] = run.stages
     (into / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True, default=str) + "\n")
     return Judged(into, parsed, contract, summary)
+
+
+def _trusted(run: _Run, parsed: Parsed) -> pl.DataFrame | None:
+    """The trusted set, with what people added to it unless another was named.
+
+    Of what was added, a record that arrives again now vouches for nothing, nor does one that was discarded or recalled.
+    """
+    options = run.options
+    named = read_trusted(run.contract, options.trusted, run.folder / "trusted")
+    if named is None or options.trusted or not options.vouched:
+        return named
+    added = read_trusted(run.contract, options.vouched, run.folder / "vouched")
+    if added is None:
+        return named
+    refused = options.refuse_digests(added[DIGEST].to_list()) if options.refuse_digests is not None else set()
+    known = pl.concat([named[DIGEST], *(read_parquet(file, columns=[DIGEST])[DIGEST] for file in parsed.partitions)])
+    return pl.concat([named, added.filter(~pl.col(DIGEST).is_in(known.append(pl.Series(sorted(refused))).implode()))])
 
 
 def _refuse_misspelt(contract: Contract, options: Options) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lazaretto.detectors.panel import Panel
+    from lazaretto.pipelines.look_back import Remembering
+    from lazaretto.pipelines.memory import Memory
 
 WORKERS = 2
 """Partitions scored at the same time; memory grows with each."""
@@ -40,6 +42,7 @@ class PartScores:
     faults: dict[str, str] = field(default_factory=dict)
     """Detector -> the error it raised."""
     sources: SourceCounts | None = None
+    memory: Memory | None = None
 
 
 @dataclass
@@ -52,6 +55,8 @@ class Scored:
     """Detector -> the first error it raised while scoring or explaining; a batch with any is held."""
     sources: SourceCounts | None = None
     """How each source's labels agree with the probe; None without a source or a label."""
+    memory: Memory | None = None
+    """What is to be remembered of them; None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Scoring:
     """Where ``scores/`` and ``evidence/`` go."""
     source: str | None = None
     """The column that says who supplied a record."""
+    remembering: Remembering | None = None
+    """Makes what is remembered of the records; None where nobody looks back."""
 
 
 def score_all(frames: Iterable[pl.DataFrame], how: Scoring, on_rows: OnRows = no_rows) -> Scored:
@@ -88,6 +95,8 @@ def score_all(frames: Iterable[pl.DataFrame], how: Scoring, on_rows: OnRows = no
         scored.faults = {**part.faults, **scored.faults}
         if part.sources is not None:
             scored.sources = part.sources if scored.sources is None else scored.sources.merge(part.sources)
+        if part.memory is not None:
+            scored.memory = part.memory if scored.memory is None else scored.memory.merge(part.memory)
         on_rows(len(part.p_values))
     scored.flagged = dict(zip(names, flagged.tolist(), strict=True))
     return scored
@@ -106,7 +115,7 @@ def score_partition(frame: pl.DataFrame, how: Scoring, number: int) -> PartScore
     flagged = np.zeros(len(names), dtype=np.int64)
     said: list[str] = []
     faults: dict[str, str] = {}
-    sources = None
+    sources = memory = None
     if panel is not None and len(frame):
         scores = panel.score(frame)
         raw, suspicion, p_value = scores.raw, scores.suspicion, scores.p_value
@@ -118,6 +127,8 @@ def score_partition(frame: pl.DataFrame, how: Scoring, number: int) -> PartScore
         if how.source is not None and scores.reading is not None:
             read = scores.reading
             sources = SourceCounts.of(frame[how.source], read.labels, read.predicted, read.sure)
+        if how.remembering is not None:
+            memory = how.remembering.remember(frame, scores, panel.classes, number)
         explained = explain(panel, frame[index], subset) if len(index) else []
         said = [dump_evidence([Evidence(*item) for item in evidence]) for evidence in explained]
     table = {"record_id": frame[RECORD_ID], "suspicion": suspicion, "p_value": p_value}
@@ -126,7 +137,7 @@ def score_partition(frame: pl.DataFrame, how: Scoring, number: int) -> PartScore
     judged = frame.filter(pl.Series(suspects, dtype=pl.Boolean))
     evidence = {ROW: judged[ROW], "record_id": judged[RECORD_ID], "evidence": pl.Series(said, dtype=pl.String)}
     pl.DataFrame(evidence).write_parquet(folder / "evidence" / f"part-{number:05}.parquet")
-    return PartScores(p_value, flagged, faults, sources)
+    return PartScores(p_value, flagged, faults, sources, memory)
 
 
 def _in_order(frames: Iterable[pl.DataFrame], how: Scoring) -> Iterator[PartScores]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lazaretto.attest import Chain
     from lazaretto.contract import Contract
 
-Kind = Literal["source", "batch", "records", "after"]
+Kind = Literal["source", "batch", "records", "finding", "after"]
 _LARGEST = 1 << 28
 """Bytes of a list of ids at most."""
 
@@ -29,8 +29,9 @@ class Selection:
 
     kind: Kind
     value: str
-    """Name of the source, id of the batch, number of the version; of single records a digest of their ids."""
+    """Name of the source, id of the batch or the finding, number of the version; of single records a digest of ids."""
     ids: frozenset[str] = frozenset()
+    """Of records; of a finding the batch before each, with a blank between."""
 
     @property
     def told(self) -> dict[str, str]:
@@ -44,6 +45,7 @@ class Selection:
             "source": f"of source {self.value!r}",
             "batch": f"of batch {self.value}",
             "records": f"among the {len(self.ids):,} listed",
+            "finding": f"that carry {self.value}",
             "after": f"that came after version {self.value}",
         }[self.kind]
 
@@ -57,6 +59,9 @@ class Selection:
             return pl.col(BATCH_ID) == self.value
         if self.kind == "records":
             return pl.col(RECORD_ID).is_in(pl.Series(sorted(self.ids), dtype=pl.String).implode())
+        if self.kind == "finding":
+            of_batch = pl.concat_str(BATCH_ID, pl.lit(" "), RECORD_ID)
+            return of_batch.is_in(pl.Series(sorted(self.ids), dtype=pl.String).implode())
         if self.kind == "after":
             return None if not self._before(chain).isdisjoint(chain.lineage(path)) else pl.lit(value=True)
         if contract.source is None:
@@ -85,6 +90,12 @@ class Selection:
                 hint=f"the newest published versions: {known}",
             )
         return set(chain.files(attestation.epoch))
+
+
+def carrying(finding: str, carriers: pl.DataFrame) -> Selection:
+    """The records that carry a finding, by ``batch`` and ``record_id``: an id may come again in another batch."""
+    pairs = carriers.select(pl.concat_str("batch", pl.lit(" "), "record_id")).to_series()
+    return Selection("finding", finding, frozenset(pairs.to_list()))
 
 
 def listed(path: Path) -> Selection:

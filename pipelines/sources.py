@@ -256,12 +256,13 @@ def _shifts(predicted: NDArray[np.int64], classes: int) -> Floats:
     return basis[predicted]
 
 
-def judged_sources(counts: SourceCounts | None, classes: int) -> Mapping[str, dict[str, Any]]:
+def judged_sources(counts: SourceCounts | None, classes: int, chance: float = CHANCE) -> Mapping[str, dict[str, Any]]:
     """Source -> ``p_value``, ``share`` of wrong labels, and whether it is ``named``; only of those that can be tested.
 
     Args:
         counts: Of all records; None where no probe looked at them.
         classes: Number of classes.
+        chance: Probability, over all sources together, that an innocent one is named.
     """
     if counts is None or classes < 2:  # noqa: PLR2004  one label is no class
         return {}
@@ -275,7 +276,7 @@ def judged_sources(counts: SourceCounts | None, classes: int) -> Mapping[str, di
     order = sorted(found, key=lambda name: (found[name][0], name))
     accused: list[str] = []
     for rank, name in enumerate(order):
-        if found[name][0] * (len(order) - rank) > CHANCE:
+        if found[name][0] * (len(order) - rank) > chance:
             break
         accused.append(name)
     again = _against_the_rest(counts, cells, accused, classes)
@@ -283,7 +284,7 @@ def judged_sources(counts: SourceCounts | None, classes: int) -> Mapping[str, di
         name: {
             "p_value": float(f"{found[name][0]:.3g}"),
             "share": round(found[name][1], 3),
-            "named": name in again and again[name] * len(accused) <= CHANCE,
+            "named": name in again and again[name] * len(accused) <= chance,
         }
         for name in order
     }

@@ -133,6 +133,7 @@ def summarise(outcome: Outcome, options: Options, tally: Tally, found: dict[str,
         },
         "files": len(parsed.batch.files),
         "ignored_columns": list(parsed.ignored_columns),
+        **({} if outcome.looked is None else {"window": outcome.looked.brief(parsed.batch.id)}),
     }
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lazaretto.pipelines.review import Word
     from lazaretto.proposals import Proposal
 
-RELEASE, RELEASE_BATCH, SIGN_CONTRACT = "release", "release-batch", "sign-contract"
+RELEASE, RELEASE_BATCH, SIGN_CONTRACT, TRUST = "release", "release-batch", "sign-contract", "trust-records"
 _DAY = timedelta(days=1)
 
 
@@ -171,9 +171,20 @@ def _signed(workspace: Workspace, found: Proposal, now: datetime) -> str:
     return f"version {statement.epoch} of the contract of {found.dataset} is in force"
 
 
+def _trusted(workspace: Workspace, found: Proposal, now: datetime) -> str:
+    from lazaretto.pipelines.review import word
+    from lazaretto.pipelines.selection import Selection
+    from lazaretto.pipelines.vouching import add
+
+    meant = Selection(found.what["by"], found.what["value"], frozenset(found.what["ids"]))
+    made = add(workspace, found.dataset, meant, word(found.reason, found.proposed_by, now, proposal=found.id))
+    return f"{made.records:,} records are in the trusted set of {found.dataset}, version {made.version}"
+
+
 CARRIED_OUT: dict[str, Callable[[Workspace, Proposal, datetime], str]] = {
     RELEASE: _released,
     RELEASE_BATCH: _released,
     SIGN_CONTRACT: _signed,
+    TRUST: _trusted,
 }
 """Kind of a proposal -> what does it."""

@@ -34,6 +34,9 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "case.assigned": _DECISION,
     "recall.made": ("counts", "digests", "selection", "epoch"),
     "recall.remembered": ("batch", "remembered", "discards"),
+    "window.found": ("batch", "kind", "finding"),
+    "trusted.added": ("records", "sha256", "act"),
+    "trusted.reverted": ("of", "sha256", "act"),
     "run.passed": ("version", "epoch", "attestation"),
     "contract.signed": ("digests", "number"),
     "key.rotated": ("name", "number"),
@@ -42,7 +45,10 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 }
 """What an entry's detail has to hold; what later versions added may be missing."""
 _NUMBERS = ("version", "epoch", "remembered", "number")
-_TEXTS = ("batch", "attestation", "discards", "reason", "hold_reasons", "assignee", "selection", "name", "since")
+_TEXTS = (
+    *("batch", "attestation", "discards", "reason", "hold_reasons", "assignee", "selection", "name", "since"),
+    *("act", "kind", "finding", "of", "sha256"),
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import hold_reasons
 from lazaretto.pipelines.record import filed
 from lazaretto.pipelines.verify_decisions import decision_findings, discard_findings
+from lazaretto.pipelines.verify_window import Remembered, read_remembered, window_findings
 from lazaretto.records import ROW
 from lazaretto.tables import DECIDED, BatchRow, CaseRow, DecisionRow, DiscardRow, RecallRow, RunRow
 
@@ -53,6 +54,7 @@ class Books:
     discards: dict[tuple[str, str], Discards]
     """By batch and time."""
     recalls: tuple[RecallRow, ...] = ()
+    remembered: Remembered | None = None
 
 
 def read_books(session: Session, dataset: str) -> Books:
@@ -78,6 +80,7 @@ def read_books(session: Session, dataset: str) -> Books:
         runs=frozenset(tuple(run) for run in session.execute(runs.where(RunRow.dataset == dataset))),
         discards=_discards(session, dataset),
         recalls=tuple(session.scalars(select(RecallRow).where(RecallRow.dataset == dataset).order_by(RecallRow.id))),
+        remembered=read_remembered(session, dataset),
     )
 
 
@@ -123,6 +126,8 @@ def ledger_findings(books: Books, chain: Chain | None, entries: Sequence[Entry],
         yield f"training run {run} on version {version} of {dataset} is not the one the audit log tells of"
     yield from discard_findings(books, entries, dataset)
     yield from recall_findings(books.recalls, entries)
+    if books.remembered is not None:
+        yield from window_findings(books.remembered, books.batches, entries)
 
 
 def _batches(books: Books, entries: Iterable[Entry]) -> Iterator[str]:

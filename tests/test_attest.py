@@ -14,6 +14,7 @@ from lazaretto.attest import NOTHING, Attestation, LogFile, StoreFile, digest_of
 from lazaretto.errors import IntegrityViolated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 KEY = Ed25519PrivateKey.generate()
@@ -165,17 +166,17 @@ def test_nothing_published_is_an_empty_chain(tmp_path: Path) -> None:
 
 
 def test_a_chain_that_was_read_before_is_not_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, opener = chain_of(3), attest._opened
+    made, opener = chain_of(3), attest.opened
     opened: list[str] = []
     signed(tmp_path, made[:2], OTHER)
     assert attest.verify(tmp_path, "lz-1", "flights", OTHER.public_key()).head == made[1]
     signed(tmp_path, made[2:], OTHER)
 
-    def counted(path: Path, content: bytes, kind: str, key: Ed25519PublicKey) -> bytes:
-        opened.append(path.name)
-        return opener(path, content, kind, key)
+    def counted(content: bytes, kind: str, keys: Mapping[str, Ed25519PublicKey], where: str) -> bytes:
+        opened.append(where.rpartition("/")[2])
+        return opener(content, kind, keys, where)
 
-    monkeypatch.setattr(attest, "_opened", counted)
+    monkeypatch.setattr(attest, "opened", counted)
     for _ in range(2):
         assert list(attest.verify(tmp_path, "lz-1", "flights", OTHER.public_key()).attestations) == made
     assert opened == ["000003.dsse.json"]

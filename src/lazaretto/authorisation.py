@@ -60,6 +60,8 @@ TABLE: dict[str, dict[Role, Reach]] = {
     "account.password": _row(("admin",), own=_STAFF),
     "account.totp": _row(own=PEOPLE),
     "contract.sign": _row(("engineer",)),
+    "trusted.see": _row(_STAFF),
+    "trusted.change": _row(("approver", "engineer")),
     "key.see": _row(("engineer", "auditor", "admin")),
     "key.change": _row(("admin",)),
     "export.make": _row(("engineer", "auditor", "service")),

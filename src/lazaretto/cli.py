@@ -21,6 +21,8 @@ from lazaretto import (
     cli_recall,
     cli_review,
     cli_shown,
+    cli_trusted,
+    cli_window,
     cli_workspace,
 )
 from lazaretto.durable import refusal
@@ -110,6 +112,7 @@ for command in (
     cli_recall.recall,
     cli_fairness.fairness,
     cli_export.export,
+    cli_window.findings,
     cli_workspace.gate,
     cli_workspace.status,
     cli_workspace.report,
@@ -125,6 +128,7 @@ app.add_typer(cli_people.accounts, name="accounts")
 app.add_typer(cli_people.tokens, name="tokens")
 app.add_typer(cli_people.proposals, name="proposals")
 app.add_typer(cli_keys.keys, name="keys")
+app.add_typer(cli_trusted.trusted, name="trusted")
 contract_app.command("show")(cli_workspace.contract_show)
 contract_app.command("sign")(cli_keys.contract_sign)
 

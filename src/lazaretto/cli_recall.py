@@ -30,6 +30,9 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         Path | None,
         typer.Option(help="The records listed in this file: an id a line, or a column record_id of Parquet or CSV."),
     ] = None,
+    finding: Annotated[
+        str | None, typer.Option("--finding", help="The records that carry what a window of batches showed.")
+    ] = None,
     after_version: Annotated[
         int | None, typer.Option("--after-version", min=0, help="Roll back: every record that came after this version.")
     ] = None,
@@ -55,7 +58,7 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
     from lazaretto.entrance import acting, enter
 
     place = enter(workspace, "recall.see" if list_ or show is not None or dry_run else "recall.make", dataset)
-    given = [one for one in (source, batch, records, after_version) if one is not None]
+    given = [one for one in (source, batch, records, finding, after_version) if one is not None]
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already", hint="name another file, or remove it first")
     if list_ or show is not None:
@@ -68,10 +71,13 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         return
     if len(given) != 1:
         raise UsageError(
-            "name what is to be recalled, in one way", hint="--source, --batch, --records or --after-version"
+            "name what is to be recalled, in one way", hint="--source, --batch, --records, --finding or --after-version"
         )
     cli_shown.require_page(out)
-    selection, dataset = _selected(place, dataset, source, batch, records, after_version)
+    if finding is not None:
+        selection, dataset = _found(place, dataset, finding)
+    else:
+        selection, dataset = _selected(place, dataset, source, batch, records, after_version)
     if dry_run:
         _look(place, dataset, selection, json_=json_)
         return
@@ -96,6 +102,18 @@ def recall(  # noqa: PLR0913, PLR0917  Typer reads one parameter per option
         *_read_by(made.readers),
         f"report: {page}",
     )
+
+
+def _found(place: Workspace, dataset: str | None, finding: str) -> tuple[Selection, str]:
+    from lazaretto.ledger import open_ledger
+    from lazaretto.pipelines.past import carriers_of
+    from lazaretto.pipelines.selection import carrying
+
+    with open_ledger(place) as ledger, ledger.reading() as session:
+        own, carriers = carriers_of(place, session, finding)
+    if dataset not in {None, own}:
+        raise UsageError(f"finding {finding} is of {own}, not of {dataset}", hint="leave out --dataset")
+    return carrying(finding, carriers), own
 
 
 def _selected(

@@ -153,6 +153,7 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
         shown.print(f"  [yellow]groups:[/] {_escaped(said)}")
     for cluster in (summary.get("clusters") or [])[:_CLUSTERS]:
         shown.print(f"  cluster {cluster['id']}: {_escaped(cluster['says'])}")
+    _show_window(summary.get("window"))
     if summary["ignored_columns"]:
         shown.print(
             f"  not in the contract, neither judged nor stored: {_escaped(', '.join(summary['ignored_columns']))}"
@@ -162,6 +163,19 @@ def show_summary(summary: Mapping[str, Any], *, report: str | None = None) -> No
     shown.print(f"  [dim]{arrived / max(seconds, 1e-9):,.0f} records/s ({stages})[/]")
     if report:
         shown.print(f"  report: {_escaped(report)}")
+
+
+def _show_window(window: Mapping[str, Any] | None) -> None:
+    """What the batches before show together with this one, and what is over a cap."""
+    if window is None:
+        return
+    for finding in window["findings"][:_CLUSTERS]:
+        console().print(f"  [bold red]{window['batches']} batches together:[/] {_escaped(finding['says'])}")
+        console().print(f"    who of the store carries it: lazaretto recall --finding {finding['id']} --dry-run")
+    if window["capped"]:
+        console().print(
+            f"  [yellow]caps:[/] {window['capped']:,} records wait because a cap of the contract is reached"
+        )
 
 
 def _show_sources(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> None:

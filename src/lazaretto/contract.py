@@ -138,6 +138,15 @@ class TwoPersons(_Frozen):
         return f"{{q_value: {self.q_value:g}, records: {self.records}, trigger: {str(self.trigger).lower()}}}"
 
 
+class Caps(_Frozen):
+    """How many records are let in per window, whatever their scores; above it the rest waits."""
+
+    per_source: Annotated[int | None, Field(gt=0)] = None
+    """Of any one source."""
+    per_duplicate_cluster: Annotated[int | None, Field(gt=0)] = None
+    """That look the same, exactly or nearly."""
+
+
 class Policy(_Frozen):
     """How suspicion becomes a decision; each number is the user's choice and has a meaning."""
 
@@ -161,6 +170,15 @@ class Policy(_Frozen):
     """A batch with more records is held."""
     two_persons: TwoPersons = TwoPersons()
     """What is released by two persons only."""
+
+    window: Annotated[int, Field(ge=0, le=1_000)] = 30
+    """Batches that look back on each other, the newest included; 0 and 1 judge each batch by itself."""
+    window_chance: Rate = 0.05
+    """Chance that a clean stream has a finding in any so many batches."""
+    caps: Caps | None = None
+    """How many records of a kind are let in per window."""
+    trusted_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
+    """Most of the trusted set that any one person, or any one source, may have added to it."""
 
     @model_validator(mode="after")
     def _volume_is_a_range(self) -> Self:

@@ -133,10 +133,14 @@ def _own_sentence(message: str, key: str, path: Path, located: Located) -> tuple
 
 
 def _valid_keys(parent: Path) -> list[str]:
-    from lazaretto.contract import Column, Contract, Policy
+    from lazaretto.contract import Caps, Column, Contract, Policy, TwoPersons
 
     if not parent:
         return list(Contract.model_fields)
+    if parent[:2] == ("policy", "caps"):
+        return list(Caps.model_fields)
+    if parent[:2] == ("policy", "two_persons"):
+        return list(TwoPersons.model_fields)
     return list(Policy.model_fields) if parent[0] == "policy" else list(Column.model_fields)
 
 

@@ -114,9 +114,16 @@ def _listed_fault(contract: Contract, key: str, name: str) -> str:
 
 
 def _policy_faults(contract: Contract) -> Faults:
-    if contract.policy.calibration == "per_class" and contract.label is None:
-        return [(("policy", "calibration"), "policy.calibration is 'per_class', and there is no label to be a class")]
-    return []
+    policy = contract.policy
+    faults: Faults = []
+    if policy.calibration == "per_class" and contract.label is None:
+        what = "policy.calibration is 'per_class', and there is no label to be a class"
+        faults.append((("policy", "calibration"), what))
+    if policy.caps is not None and policy.window < 1:
+        faults.append((("policy", "caps"), "policy.caps counts records of a window, and policy.window is 0"))
+    if policy.caps is not None and policy.caps.per_source is not None and contract.source is None:
+        faults.append((("policy", "caps"), "policy.caps.per_source needs 'source', the column that says who sent it"))
+    return faults
 
 
 def _expectation_faults(contract: Contract) -> Faults:

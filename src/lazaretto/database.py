@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lazaretto.config import Workspace
 
-REVISION = "0003"
+REVISION = "0004"
 """Newest migration; a ledger at another revision is migrated when it is opened."""
 BUSY_SECONDS = 30
 """How long a transaction waits for another process's before it gives up."""

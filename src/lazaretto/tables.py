@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
     Text,
     UniqueConstraint,
@@ -142,6 +143,61 @@ class RecallRow(Base):
     epoch: Mapped[int] = mapped_column(BigInteger)
     evidence: Mapped[str] = mapped_column(String(64))
     """SHA-256 of the list of what was taken out."""
+
+
+class MemoryRow(Base):
+    """What is remembered of a batch so that evidence adds up over nights: keyed digests and counts. Never changed."""
+
+    __tablename__ = "memories"
+
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    """As `lazaretto.pipelines.memory.Memory.to_bytes`; its SHA-256 is among the batch's digests."""
+
+
+class FindingRow(Base):
+    """What a window of batches showed when its newest one was judged. Never changed."""
+
+    __tablename__ = "findings"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    """The newest batch of the window."""
+    at: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(20))
+    """trigger, suspicion, labels or copies."""
+    says: Mapped[str] = mapped_column(Text)
+    """The reason that its records wait for."""
+    detail: Mapped[str] = mapped_column(Text)
+    """JSON: the numbers."""
+    admitted: Mapped[int] = mapped_column(BigInteger)
+    """How many records that carry it were in the store by then."""
+
+
+class TrustedActRow(Base):
+    """One addition to a data set's trusted set, or its reversal. Never changed."""
+
+    __tablename__ = "trusted_acts"
+    __table_args__ = (UniqueConstraint("dataset", "version", name="one_act_a_version"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(20))
+    """``add`` or ``revert``."""
+    of: Mapped[str | None] = mapped_column(String(40))
+    """The act that is reverted."""
+    records: Mapped[int] = mapped_column(BigInteger)
+    sources: Mapped[str] = mapped_column(Text)
+    """JSON: source -> how many of the records are its."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of the file with the records."""
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(200))
+    at: Mapped[str] = mapped_column(String(40))
+    version: Mapped[int] = mapped_column(BigInteger)
+    """Of the trusted set, counted from 1 for each data set."""
 
 
 class RunRow(Base):
