@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from lazaretto.config import dataset_lock
 from lazaretto.durable import writable
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.ledger import checkpoint, open_ledger
+from lazaretto.operation import operation
 from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.decide import decide, remember, tell, update_cases
 from lazaretto.pipelines.publish import recover
@@ -29,10 +30,11 @@ from lazaretto.records import DIGEST, ROW, OnStep, no_step
 from lazaretto.tables import BatchRow, CaseRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lazaretto.config import Workspace
     from lazaretto.ledger import Ledger
+    from lazaretto.operation import Operation
 
 _NAME_LENGTH = 200
 """Longest name of a person: what the ledger's columns hold."""
@@ -118,7 +120,9 @@ def release_batch(
 
 def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -> list[Released]:
     done: list[Released] = []
-    with _at_work(workspace, {one.dataset for one in wanted}, on_step) as (ledger, finished):
+    places = {(one.dataset, one.batch): one.cases for one in wanted}
+    with _at_work(workspace, "release", places, on_step) as (ledger, finished, told):
+        wanted = [replace(one, on_step=told.steps(on_step)) for one in wanted]
         with ledger.reading() as session:
             for one in wanted:
                 if one.unit not in finished:
@@ -131,6 +135,7 @@ def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -
                     raise
                 before = ", ".join(f"{item.records} of {item.batch}" for item in done)
                 raise type(error)(f"{error.message}; released before that: {before}", hint=error.hint) from error
+            told.note(released=sum(item.records for item in done), version=done[-1].version, epoch=done[-1].epoch)
     return done
 
 
@@ -144,7 +149,7 @@ def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
     wanted = _by_batch(workspace, cases)
-    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+    with _at_work(workspace, "discard", wanted) as (ledger, _, told):
         digests = {}
         with ledger.reading() as session:
             rows = {key: [row.row for row in open_cases(session, ids)] for key, ids in wanted.items()}
@@ -157,6 +162,7 @@ def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str
                 detail = remember(session, workspace, batch, digests[batch], said)
                 tell(session, said, "case.discarded", (batch, ids), **detail)
         checkpoint(ledger)
+        told.note(discarded=sum(map(len, wanted.values())))
     return tuple(case for ids in wanted.values() for case in ids)
 
 
@@ -168,7 +174,7 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
     dataset = _dataset_of(workspace, batch)
-    with _at_work(workspace, {dataset}) as (ledger, _):
+    with _at_work(workspace, "discard", {(dataset, batch): ()}) as (ledger, _, told):
         with ledger.reading() as session:
             held_batch(session, batch)
             own = set(session.scalars(select(CaseRow.row).where(CaseRow.batch_id == batch)))
@@ -180,6 +186,7 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
             detail = remember(session, workspace, batch, digests, said)
             tell(session, said, "batch.discarded", (batch, ()), **detail)
         checkpoint(ledger)
+        told.note(discarded=len(digests))
     return len(digests)
 
 
@@ -193,7 +200,7 @@ def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word
         raise UsageError("a case is assigned to somebody: the name is empty")
     who = _name(assignee.strip())
     wanted = _by_batch(workspace, cases)
-    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+    with _at_work(workspace, "assign", wanted) as (ledger, _, told):
         with ledger.writing() as session:
             for (_, batch), ids in wanted.items():
                 open_cases(session, ids)
@@ -201,16 +208,28 @@ def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word
                 update_cases(session, ids, assignee=who)
                 tell(session, said, "case.assigned", (batch, ids), assignee=who)
         checkpoint(ledger)
+        told.note(assigned=sum(map(len, wanted.values())))
     return tuple(case for ids in wanted.values() for case in ids)
 
 
 @contextmanager
 def _at_work(
-    workspace: Workspace, datasets: Iterable[str], on_step: OnStep = no_step
-) -> Iterator[tuple[Ledger, frozenset[str]]]:
-    """The ledger, with the data sets locked and nothing interrupted left; and the publications just finished."""
-    finished = set()
+    workspace: Workspace, kind: str, wanted: Mapping[tuple[str, str], Sequence[str]], on_step: OnStep = no_step
+) -> Iterator[tuple[Ledger, frozenset[str], Operation]]:
+    """The ledger, with the data sets locked and nothing interrupted left; the publications just finished; who is told.
+
+    Args:
+        workspace: Where.
+        kind: What is decided: release, discard, assign.
+        wanted: Cases by data set and batch.
+        on_step: Called with each step's name before it starts.
+    """
+    finished, datasets = set(), {dataset for dataset, _ in wanted}
     with ExitStack() as stack:
+        told = stack.enter_context(operation(workspace, kind, cases=sum(map(len, wanted.values()))))
+        if len(wanted) == 1:
+            told.note(**dict(zip(("dataset", "batch"), *wanted, strict=True)))
+        on_step = told.steps(on_step)
         stack.enter_context(writable(workspace.state))
         for dataset in sorted(datasets):
             stack.enter_context(dataset_lock(workspace, dataset))
@@ -218,7 +237,7 @@ def _at_work(
         for dataset in sorted(datasets):
             plan = recover(workspace, ledger, dataset, on_step)
             finished |= {plan.unit} if plan else set()
-        yield ledger, frozenset(finished)
+        yield ledger, frozenset(finished), told
 
 
 def _by_batch(workspace: Workspace, cases: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -78,10 +78,10 @@ def _reasons(row: BatchRow) -> list[str]:
 
 def _gate(workspace: Workspace, dataset: str) -> tuple[str, int | None, str | None, int]:
     from lazaretto.errors import LazarettoError
-    from lazaretto.gatekeeper import gate
+    from lazaretto.gatekeeper import answer
 
     try:
-        attestation = gate(dataset, workspace=workspace)
+        attestation = answer(workspace, dataset)
     except LazarettoError as error:
         return error.message, None, None, 0
     return "yes", attestation.version, attestation.issued_at, attestation.active_rows

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lazaretto import cli_audit, cli_drill, cli_fairness, cli_ingest, cli_recall, cli_review, cli_shown, cli_workspace
+from lazaretto import (
+    cli_audit,
+    cli_drill,
+    cli_fairness,
+    cli_ingest,
+    cli_recall,
+    cli_review,
+    cli_shown,
+    cli_watch,
+    cli_workspace,
+)
 from lazaretto.durable import refusal
 from lazaretto.errors import Interrupted, LazarettoError, UsageError, first_line, is_panic
 
@@ -102,9 +112,11 @@ for command in (
     cli_workspace.report,
     cli_audit.verify,
     cli_audit.audit,
+    cli_watch.metrics,
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")
+app.add_typer(cli_watch.alerts, name="alerts")
 contract_app.command("show")(cli_workspace.contract_show)
 
 

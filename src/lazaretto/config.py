@@ -6,13 +6,15 @@ import os
 import re
 import tomllib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable, write_durably
 from lazaretto.errors import Unavailable, UsageError
+from lazaretto.monitoring import KNOWN, TEMPLATE, Monitoring, read_monitoring
+from lazaretto.monitoring import text_in as _text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +30,11 @@ _ODD = set("%#?[]^|\\")
 """Characters that Delta Lake takes for an escape, a part of a URL or a pattern, when they stand in a path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _KNOWN: dict[str, tuple[str, ...]] = {
-    "": ("id", "ledger", "audit", "keys"),
+    "": ("id", "ledger", "audit", "keys", *KNOWN),
     "ledger": ("url",),
     "audit": ("anchor",),
     "keys": ("folder",),
+    **KNOWN,
 }
 _TEMPLATE = """\
 # A Lazaretto workspace. Paths are relative to this file.
@@ -66,6 +69,7 @@ class Workspace:
     ledger_url: str
     keys: Path
     anchor: Path | None = None
+    monitoring: Monitoring = field(default_factory=Monitoring)
 
     @property
     def state(self) -> Path:
@@ -181,6 +185,7 @@ def load_workspace(root: Path) -> Workspace:
         ledger_url=url or f"sqlite:///{root / 'state' / 'ledger.db'}",
         keys=root / (os.environ.get(KEYS_VARIABLE) or _text(path, content, "keys", "folder") or "keys"),
         anchor=root / anchor if anchor else None,
+        monitoring=read_monitoring(root / FILE, content),
     )
 
 
@@ -201,7 +206,7 @@ def init_workspace(folder: str | Path) -> tuple[Workspace, tuple[Path, ...]]:
                 make_folder(path)
                 made.append(path)
         if not (root / FILE).exists():
-            text = _TEMPLATE.format(id=f"lz-{os.urandom(6).hex()}")
+            text = _TEMPLATE.format(id=f"lz-{os.urandom(6).hex()}") + TEMPLATE
             write_durably(root / FILE, text.encode())
             made.append(root / FILE)
         workspace = load_workspace(root)
@@ -236,8 +241,18 @@ def named_lock(workspace: Workspace, name: str, *, wait: bool) -> Iterator[str]:
     Raises:
         Unavailable: The workspace cannot be written.
     """
-    path = workspace.state / "locks" / f"{name}.lock"
-    with writable(workspace.root):
+    with lock_file(workspace.state / "locks" / f"{name}.lock", wait=wait) as holder:
+        yield holder
+
+
+@contextmanager
+def lock_file(path: Path, *, wait: bool) -> Iterator[str]:
+    """Hold a lock file; gives the process that holds it instead, or nothing when we do.
+
+    Raises:
+        Unavailable: It cannot be written.
+    """
+    with writable(path.parent):
         make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE_FILE)
     try:
@@ -281,10 +296,3 @@ def _refuse_unknown(path: Path, content: dict[str, Any]) -> None:
                 where = f" in [{section}]" if section else ""
                 did = f"; did you mean {near[0]!r}?" if near else ""
                 raise UsageError(f"{path}: unknown key {key!r}{where}{did}", hint=f"known keys: {', '.join(known)}")
-
-
-def _text(path: Path, content: dict[str, Any], section: str, key: str) -> str | None:
-    value = content.get(section, {}).get(key)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise UsageError(f"{path}: {key!r} in [{section}] must be text, not {value!r}")
-    return value

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from lazaretto import attest
 from lazaretto.attest import RECALL, WHOLE_BATCH
 from lazaretto.config import Workspace, find_workspace
-from lazaretto.errors import Blocked, IntegrityViolated, UsageError
+from lazaretto.errors import Blocked, IntegrityViolated, LazarettoError, UsageError
 from lazaretto.keys import PUBLISHER, public_key
+from lazaretto.observed import STALE, note_refusal, reason_of
+from lazaretto.operation import operation
 from lazaretto.seen import check_seen
 from lazaretto.table import LOG, active_files, open_table
 from lazaretto.timespan import timespan
@@ -65,23 +67,47 @@ def gate(
         _check_run(run)
     oldest = timespan(max_age) if isinstance(max_age, str) else max_age
     place = workspace if isinstance(workspace, Workspace) else find_workspace(workspace)
-    chain = require(place, dataset)
+    moment = now or datetime.now(UTC)
+    with operation(place, "gate", dataset=dataset, batch=batch, version=version) as told:
+        try:
+            attestation = answer(place, dataset, version=version, max_age=oldest, batch=batch, now=moment)
+            if run is not None:
+                from lazaretto.ledger import record_run
+
+                record_run(place, attestation, run, moment.isoformat(timespec="seconds"))
+        except LazarettoError as error:
+            told.note(answer="no", reason=reason_of(error))
+            note_refusal(place, dataset, error, moment)
+            raise
+        told.note(answer="yes", version=attestation.version, epoch=attestation.epoch, records=attestation.active_rows)
+    return attestation
+
+
+def answer(
+    workspace: Workspace,
+    dataset: str,
+    *,
+    version: int | None = None,
+    max_age: timedelta | None = None,
+    batch: str | None = None,
+    now: datetime | None = None,
+) -> Attestation:
+    """What the gate says, told to nobody and not counted: for those who look, not for those who train.
+
+    Arguments and errors as for `gate`.
+    """
+    chain = require(workspace, dataset)
     attestation = chain.head if version is None else chain.at(version)
     if attestation is None:
         raise _no_such_version(chain, version)
     if chain.head is not attestation:
-        _check_active(place, chain, attestation)
+        _check_active(workspace, chain, attestation)
     _check_recalled(chain, attestation)
-    moment = now or datetime.now(UTC)
-    _check_age(attestation, oldest, moment)
+    _check_age(attestation, max_age, now or datetime.now(UTC))
     if batch is not None and not _holds_batch(chain, attestation, batch):
         from lazaretto.blocked import batch_not_there
 
-        raise batch_not_there(place, chain, batch, attestation)
-    if run is not None:
-        from lazaretto.ledger import record_run
-
-        record_run(place, attestation, run, moment.isoformat(timespec="seconds"))
+        raise batch_not_there(workspace, chain, batch, attestation)
     return attestation
 
 
@@ -105,6 +131,7 @@ def require(workspace: Workspace, dataset: str) -> Chain:
                     raise Blocked(
                         f"a publication of {dataset} is under way or was interrupted",
                         hint="wait a moment; if nothing is running, lazaretto ingest finishes it",
+                        reason="under_way",
                     ) from None
                 raise
             chain = again
@@ -175,11 +202,13 @@ def _check_recalled(chain: Chain, attestation: Attestation) -> None:
             f"version {attestation.version} of {chain.dataset} holds records that were recalled {recall.issued_at}"
             f" ({recall.unit})",
             hint="train on the newest version; lazaretto recall --list says what was taken out, and why",
+            reason="recalled",
         )
     if attestation.active_rows == 0:
         raise Blocked(
             f"version {attestation.version} of {chain.dataset} holds no records: all were recalled",
             hint="lazaretto recall --list says why; ingest other data",
+            reason="recalled",
         )
 
 
@@ -187,7 +216,9 @@ def _no_such_version(chain: Chain, version: int | None) -> Blocked:
     known = [str(attestation.version) for attestation in chain.attestations]
     newest = ", ".join(known[-10:])
     return Blocked(
-        f"version {version} of {chain.dataset} was never published", hint=f"the newest published versions: {newest}"
+        f"version {version} of {chain.dataset} was never published",
+        hint=f"the newest published versions: {newest}",
+        reason="unknown_version",
     )
 
 
@@ -197,9 +228,10 @@ def _check_age(attestation: Attestation, max_age: timedelta | None, now: datetim
     age = now - datetime.fromisoformat(attestation.issued_at)
     what = f"version {attestation.version} of {attestation.dataset} was published {attestation.issued_at}"
     if age > max_age:
-        raise Blocked(f"{what}, longer ago than the {max_age} allowed", hint="ingest newer data, or allow more")
+        said = f"{what}, longer ago than the {max_age} allowed"
+        raise Blocked(said, hint="ingest newer data, or allow more", reason=STALE)
     if age < -_CLOCK_SKEW:
-        raise Blocked(f"{what}, which is in the future", hint="set this machine's clock")
+        raise Blocked(f"{what}, which is in the future", hint="set this machine's clock", reason="clock")
 
 
 def _holds_batch(chain: Chain, attestation: Attestation, batch: str) -> bool:
