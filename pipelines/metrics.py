@@ -16,7 +16,7 @@ from lazaretto.audit import anchors
 from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.gatekeeper import answer
 from lazaretto.ledger import open_ledger
-from lazaretto.observed import INGESTS, REFUSALS, VERIFICATIONS, look
+from lazaretto.observed import INGESTS, REASONS, REFUSALS, VERIFICATIONS, look
 from lazaretto.pipelines.alerts import reachable
 from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.heartbeat import last_night
@@ -214,9 +214,12 @@ def _observed(workspace: Workspace, names: Sequence[str]) -> Iterator[Sample]:
         stages = facts.get("stages")
         for stage, seconds in sorted(stages.items()) if isinstance(stages, dict) else ():
             yield from _number("lazaretto_ingest_stage_duration_seconds", seconds, mine, ("stage", str(stage)))
-    for name, facts in _facts(look(workspace, REFUSALS), ("", *names)):
-        for reason, said in sorted(facts.items()):
-            count = said.get("count") if isinstance(said, dict) else None
+    refusals = dict(_facts(look(workspace, REFUSALS), ("", *names)))
+    for name in ("", *names):
+        for reason in REASONS:
+            # With 0 before the first, or Prometheus would see no increase when it comes.
+            said = refusals.get(name, {}).get(reason)
+            count = said.get("count") if isinstance(said, dict) else 0
             yield from _number("lazaretto_gate_refusals", count, ("dataset", name), ("reason", reason))
     for name, facts in _facts(look(workspace, VERIFICATIONS), ("", *names)):
         yield from _time("lazaretto_verify_timestamp_seconds", facts.get("at"), ("dataset", name))

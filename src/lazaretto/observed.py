@@ -32,6 +32,11 @@ REFUSALS = "refusals"
 """Data set -> reason -> how often the gate said no, and when it did last."""
 STALE = "stale"
 """Reason of a refusal: older than the ``--max-age`` that was asked for."""
+REASONS = (
+    *("held", "nothing_admitted", "batch_not_there", "recalled", "unknown_version"),
+    *(STALE, "clock", "under_way", "integrity", "no_answer", "other"),
+)
+"""All reasons there are."""
 _TRIES, _PAUSE = 50, 0.02
 """A second at most: whoever is asked shall not wait for whoever counts."""
 
@@ -86,7 +91,7 @@ def note_refusal(workspace: Workspace, dataset: str, error: LazarettoError, now:
 def reason_of(error: LazarettoError) -> str:
     """Why the gate said no, as one word."""
     if isinstance(error, Blocked):
-        return error.reason
+        return error.reason if error.reason in REASONS else "other"
     return "integrity" if isinstance(error, IntegrityViolated) else "no_answer"
 
 
