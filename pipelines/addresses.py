@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import tomllib
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.config import FILE
 from lazaretto.durable import PRIVATE_FILE
 from lazaretto.errors import UsageError
 from lazaretto.monitoring import ALERTS_VARIABLE
+from lazaretto.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from lazaretto.config import Workspace
 
+_LOUD = "apprise"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -50,28 +53,35 @@ def _configured(workspace: Workspace) -> Iterator[str]:
         yield from (line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
-def service(url: str) -> str:
-    """What kind of address it is, without anything of what it holds; empty for one that Apprise does not know."""
-    found = _instance(url)
-    return "" if found is None else str(found.service_name)
+@dataclass(frozen=True)
+class Service:
+    """One address, ready to be sent to."""
+
+    plugin: Any
+    """Apprise's; None for an address that it does not know."""
+
+    @property
+    def name(self) -> str:
+        """What kind of address it is, without anything of what it holds; empty for one that Apprise does not know."""
+        return "" if self.plugin is None else str(self.plugin.service_name)
+
+    def send(self, title: str, body: str) -> bool:
+        """Send one message; whether it was taken."""
+        try:
+            with quiet(_LOUD):  # it logs what it sends and to whom
+                return self.plugin is not None and bool(self.plugin.notify(body=body, title=title))
+        except Exception:  # noqa: BLE001  of a plugin for somebody's service; what it says may hold the address
+            return False
 
 
-def send(url: str, title: str, body: str) -> bool:
-    """Send one message; whether it was taken."""
-    try:
-        found = _instance(url)
-        return found is not None and bool(found.notify(body=body, title=title))
-    except Exception:  # noqa: BLE001  of a plugin for somebody's service; what it says may hold the address
-        return False
+def service(url: str) -> Service:
+    """The service at an address. To be called by the main thread: it loads Apprise, whose plugins warn as they load."""
+    with warnings.catch_warnings(), quiet(_LOUD):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import apprise
 
-
-def _instance(url: str) -> Any:  # noqa: ANN401  a plugin of Apprise, or None
-    import apprise
-
-    # It logs what it sends and to whom; of what failed we say so ourselves.
-    logging.getLogger("apprise").disabled = True
-    asset = apprise.AppriseAsset(app_id="Lazaretto", app_desc="Lazaretto", async_mode=False)
-    return apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        asset = apprise.AppriseAsset(app_id="Lazaretto", app_desc="Lazaretto", async_mode=False)
+        return Service(apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True))
 
 
 def _read(path: Path, *, secret: bool) -> bytes:

@@ -21,7 +21,7 @@ from lazaretto.config import lock_file
 from lazaretto.durable import write_durably
 from lazaretto.errors import LazarettoError
 from lazaretto.operation import operation, say_once, under_way
-from lazaretto.pipelines.addresses import addresses, send
+from lazaretto.pipelines.addresses import addresses, service
 from lazaretto.pipelines.alerts import TITLES, Alert, due, night_missed
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lazaretto.config import Workspace
+    from lazaretto.pipelines.addresses import Service
 
 PATIENCE_SECONDS = 20.0
 """How long all deliveries of a run may take together."""
@@ -153,17 +154,17 @@ def _post(workspace: Workspace, posts: Sequence[_Post], memory: _Memory, now: da
     """Send; gives the keys that were delivered and those that were not. Every success is written down at once."""
     results: queue.Queue[tuple[_Post, bool]] = queue.Queue()
 
-    def send_all(mine: list[_Post]) -> None:
+    def send_all(there: Service, mine: list[_Post]) -> None:
         for post in mine:
             title, body = message(workspace, post.alerts)
-            ok = send(post.url, title, body)
+            ok = there.send(title, body)
             results.put((post, ok))
             if not ok:
                 break  # an address that is out of reach keeps nobody waiting twice
 
     for url in dict.fromkeys(post.url for post in posts):
         mine = [post for post in posts if post.url == url]
-        threading.Thread(target=send_all, args=(mine,), daemon=True, name="lazaretto alerts").start()
+        threading.Thread(target=send_all, args=(service(url), mine), daemon=True, name="lazaretto alerts").start()
     open_, sent = {post.url for post in posts}, set()
     missing = {(alert.key, post.address) for post in posts for alert in post.alerts}
     last = {post.url: post for post in posts}

@@ -116,7 +116,7 @@ def _show(found: Delivery, *, dry_run: bool) -> None:
 def send_test(workspace: Place = None, json_: Json = False) -> None:
     """Send a test to every address, and say which of them took it."""
     from lazaretto.config import find_workspace
-    from lazaretto.pipelines.addresses import addresses, send, service
+    from lazaretto.pipelines.addresses import addresses, service
     from lazaretto.pipelines.alerting import message
     from lazaretto.pipelines.alerts import Alert
 
@@ -125,8 +125,8 @@ def send_test(workspace: Place = None, json_: Json = False) -> None:
     title, body = message(place, [one])
     outcomes = []
     for number, url in enumerate(addresses(place), 1):
-        kind = service(url)
-        outcomes.append({"address": number, "service": kind, "delivered": bool(kind) and send(url, title, body)})
+        there = service(url)
+        outcomes.append({"address": number, "service": there.name, "delivered": there.send(title, body)})
     if json_:
         cli_shown.print_json(outcomes)
     else:

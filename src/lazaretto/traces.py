@@ -7,19 +7,18 @@ us has set up for itself is left as it is, and where it has a span open, ours ar
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.monitoring import OTLP_VARIABLES
 from lazaretto.operation import say_once
+from lazaretto.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
@@ -31,6 +30,12 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 3.0
 """How long the end of an operation waits for the collector."""
 _NANO = 1_000_000_000
+_LOUD = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.common.http",
+    "urllib3.connectionpool",
+)
+"""What says of each try to send, with a traceback, what we say once."""
 
 
 def open_traces(wanted: Monitoring) -> list[Watcher]:
@@ -98,7 +103,7 @@ class Traces:
 
     def _send(self, failed: list[str]) -> None:
         try:
-            with _quiet():
+            with quiet(*_LOUD):
                 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
                 from opentelemetry.sdk.trace.export import SpanExportResult
 
@@ -162,28 +167,3 @@ def _end(span: Span, at: float, *, failed: bool) -> None:
 
 def _nanoseconds(seconds: float) -> int:
     return int(seconds * _NANO)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter logs of each try off the console; only of this thread, the process may have others."""
-    mine = threading.get_ident()
-
-    def others(record: logging.LogRecord) -> bool:
-        return record.thread != mine
-
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    for logger in loggers:
-        logger.addFilter(others)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(others)
-
-
-_LOUD = (
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.exporter.otlp.common.http",
-    "urllib3.connectionpool",
-)
