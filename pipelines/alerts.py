@@ -163,20 +163,27 @@ def reachable(workspace: Workspace) -> bool:
 
 
 def _nights(workspace: Workspace, watch: Watch, now: datetime) -> Iterator[Alert]:
+    within = watch.nightly_within
+    missed = None if within is None else night_missed(workspace, within, now)
+    if missed and (missed.subject != "never" or (within and now - _made(workspace) > within)):
+        yield missed
     try:
         night = last_night(workspace)
     except LazarettoError:
-        night = None
-    else:
-        if night is None:
-            return  # there never was one: whether any was to be is for `status --nightly-within` to say
-    if watch.nightly_within is not None and (missed := night_missed(workspace, watch.nightly_within, now)):
-        yield missed
+        return
     for dataset, state in sorted(night.states.items() if night else ()):
-        if night and state in {"refused", "failed"}:
+        if night is not None and state in {"refused", "failed"}:
             says = f"the nightly run that ended {night.ended_at} could not take in {dataset}: {state}"
             hint = f"what waits stays in the landing folder; lazaretto ingest --dataset {dataset} says why"
             yield Alert("broken", dataset, night.ended_at, says, hint)
+
+
+def _made(workspace: Workspace) -> datetime:
+    """When the workspace was made, as far as its keys tell; now, where they are not here."""
+    try:
+        return datetime.fromtimestamp((workspace.keys / "publisher.pub").stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
 
 
 def _published(workspace: Workspace, watch: Watch, now: datetime) -> Iterator[Alert]:

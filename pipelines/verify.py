@@ -81,7 +81,7 @@ def verify(
     on_step: OnStep = no_step,
     on_rows: OnRows = no_rows,
 ) -> Verification:
-    """Check a workspace, or one data set of it, against its signatures; changes nothing but its own lock files.
+    """Check a workspace, or one data set of it, against its signatures; writes nothing but lock files and its outcome.
 
     Args:
         workspace: Where everything lies.

@@ -182,7 +182,8 @@ def test_each_kind_of_trouble_is_found_and_its_end_too(workspace: Workspace) -> 
 
 def test_a_night_that_is_late_or_failed_a_data_set_is_found(workspace: Workspace) -> None:
     watch = Watch(nightly_within=timedelta(hours=26))
-    assert kinds(workspace, watch, NOW) == []
+    assert kinds(workspace, watch) == []  # it is new, and its first night is to come
+    assert kinds(workspace, watch, datetime.now(UTC) + timedelta(hours=27)) == [("night", "")]
     note_night(workspace, {"a": "refused", "b": "held", DATASET: "failed"}, NOW)
     assert kinds(workspace, watch, NOW) == [("broken", "a"), ("broken", DATASET)]
     assert ("night", "") in kinds(workspace, watch, NOW + timedelta(hours=27))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +17,10 @@ from lazaretto.errors import Blocked, InputRefused, UsageError
 from lazaretto.gatekeeper import gate
 from lazaretto.log import LogLines, only_allowed
 from lazaretto.operation import operation
+from lazaretto.pipelines.alerts import due
 from lazaretto.pipelines.cases import list_cases
 from lazaretto.pipelines.ingest import ingest, scan_judge
+from lazaretto.pipelines.metrics import exposition
 from lazaretto.pipelines.nightly import nightly
 from lazaretto.pipelines.recall import recall
 from lazaretto.pipelines.review import assign, discard, release, word
@@ -26,7 +30,6 @@ from tests.harness import DATASET, FakeJudge, publish, write_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from lazaretto.config import Workspace
 
@@ -94,8 +97,9 @@ def test_an_ingest_a_review_a_gate_and_a_recall_are_told_without_a_word_of_a_rec
     [end] = [line for line in told if line["event"] == "ingest.done"]
     assert (end["batch"], end["dataset"], end["arrived"], end["rejected"]) == (result.batch, DATASET, 242, 1)
     assert all({"run", "timestamp", "workspace"} <= set(line) <= set(ALLOWED) for line in told)
-    everything = [log, *(place.state / "observed").iterdir()]
-    assert not [file for file in everything if "canary" in file.read_text(encoding="utf-8")]
+    everything = [file.read_text(encoding="utf-8") for file in (log, *(place.state / "observed").iterdir())]
+    everything += [exposition(place).decode(), *(f"{alert.says} {alert.hint}" for alert in due(place))]
+    assert not [text for text in everything if "canary" in text]
 
 
 def refused(_files: Sequence[Path], _contract: object, _into: Path, _hooks: object) -> Any:  # noqa: ANN401  never returns
@@ -139,6 +143,24 @@ def test_a_batch_held_for_reasons_that_quote_a_value_is_told_without_them(worksp
     assert CANARY in " ".join(result.hold_reasons)  # or there would be nothing to keep out
     assert lines(log)[-1]["held"] is True
     assert CANARY not in log.read_text()
+
+
+def test_a_password_of_the_ledger_is_in_no_line_and_in_no_alert(
+    workspace: Workspace, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAZARETTO_LEDGER_URL", "postgresql+psycopg://ann:s3cr3t@127.0.0.1:1/d")
+    place = again(workspace)
+    with pytest.raises(UsageError):
+        publish(place)
+    assert lines(log)[-1]["event"] == "ingest.failed"
+    [alert] = due(place)
+    assert alert.kind == "ledger"
+    assert "s3cr3t" not in log.read_text() + alert.says + alert.hint
+
+
+def test_the_page_names_every_field_of_the_log() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "observability.md").read_text(encoding="utf-8")
+    assert set(ALLOWED) <= set(re.findall(r"`(\w+)`", page))
 
 
 def test_what_is_not_on_the_list_or_not_of_its_shape_is_left_out_and_counted() -> None:

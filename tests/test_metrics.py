@@ -28,6 +28,7 @@ from lazaretto.pipelines.nightly import nightly
 from lazaretto.pipelines.status import status
 from lazaretto.pipelines.verify import verify
 from tests.harness import DATASET, NOW, publish
+from tests.watching import closed_port
 
 if TYPE_CHECKING:
     from lazaretto.config import Workspace
@@ -230,6 +231,26 @@ def test_serving_is_said_and_ends_with_ctrl_c(workspace: Workspace) -> None:
             assert b"lazaretto_ledger_readable 1.0" in answer.read()
         child.terminate()
         assert child.wait(timeout=20) == 130
+
+
+def test_serve_answers_where_the_configuration_says(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lazaretto import cli_ingest
+    from lazaretto.pipelines import flows, prefect_api
+
+    port, answers = closed_port(), []
+
+    def served(_root: Path, _cron: str) -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            answers.append(answer.read())
+
+    file = workspace.root / "lazaretto.toml"
+    file.write_text(file.read_text() + f'\n[metrics]\nlisten = "{port}"\n')
+    # Prefect's server takes half a minute to start, and does nothing here.
+    monkeypatch.setattr(cli_ingest, "prefect_api", lambda: True)
+    monkeypatch.setattr(prefect_api, "check_api", lambda: None)
+    monkeypatch.setattr(flows, "serve_nightly", served)
+    assert CliRunner().invoke(app, ["serve", "-w", str(workspace.root)]).exit_code == 0
+    assert b"lazaretto_ledger_readable 1.0" in answers[0]
 
 
 @pytest.mark.parametrize(

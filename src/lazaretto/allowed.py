@@ -51,7 +51,6 @@ ALLOWED: dict[str, Callable[[object], bool]] = {
     "batch": _ID,
     "unit": _ID,
     "stage": _shape(r"[a-z][a-z ]{0,39}"),
-    "scope": _WORD,
     # How it went.
     "answer": _shape("yes|no"),
     "reason": _WORD,
@@ -67,7 +66,7 @@ ALLOWED: dict[str, Callable[[object], bool]] = {
         (
             *("arrived", "admitted", "quarantined", "rejected", "suspects", "files", "records", "rows"),
             *("cases", "datasets", "findings", "audit_entries", "released", "discarded", "assigned", "recalled"),
-            *("runs", "drifted", "sent", "undelivered", "version", "epoch", WITHHELD),
+            *("runs", "sent", "undelivered", "version", "epoch", WITHHELD),
         ),
         _count,
     ),
