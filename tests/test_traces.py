@@ -152,5 +152,5 @@ def test_a_collector_that_fails_is_said_once_and_holds_nothing_up(
         place = traced(workspace, {"closed": closed_port(), "silent": silent, "refusing": collector.port}[kind])
         began = time.monotonic()
         assert [publish(place, start).version for start in (0, 100)] == [2, 3]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # without a bound it were a minute
     assert capsys.readouterr().err == "note: the collector of traces did not take them; going on without\n"
