@@ -102,7 +102,8 @@ class Operation:
 
     def told(self) -> dict[str, Any]:
         """Everything that may be said of it."""
-        said = {"workspace": self.workspace, "run": self.run, **self.facts, "seconds": self.seconds}
+        said = {"workspace": self.workspace, "run": self.run, **self.facts}
+        said |= {"seconds": self.seconds} if self.ended else {}
         if self.error is not None:
             # Its class and nothing of its words.
             said |= {"error": type(self.error).__name__, "exit_code": self.exit_code}
