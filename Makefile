@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 # Code outside the package that is type-checked with it.
 SCRIPTS := benchmarks sample_data
 
-.PHONY: demo test lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-slow bench-throughput \
+.PHONY: demo test test-offline lint types imports bench bench-data bench-detection bench-cost bench-guarantees bench-ablation bench-adaptive bench-bound bench-held-out bench-slow bench-throughput \
 	bench-validate bench-parse bench-gate bench-security bench-two_persons bench-reliability bench-hostile format lock peers clean help
 
 demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
@@ -27,6 +27,9 @@ demo: $(STAMP) ## the main job on the real data in sample_data/, end to end
 
 test: lint types imports ## everything a change must pass: lint, types, import rules, tests
 	@$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+test-offline: $(STAMP) ## the tests where there is no network but the loopback device; Linux
+	@$(ONE_THREAD) $(PY) .ci/offline.py $(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting
 	@$(VENV)/bin/ruff check .

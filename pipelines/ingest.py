@@ -19,7 +19,10 @@ from lazaretto.entrance import acting
 from lazaretto.errors import LazarettoError, UsageError
 from lazaretto.keys import derived_key, master_key
 from lazaretto.ledger import discarded, hold_reasons, open_ledger
+from lazaretto.observed import INGESTS, note
+from lazaretto.operation import operation, under_way
 from lazaretto.pipelines.account import EVIDENCE, VERDICTS, account, decided
+from lazaretto.pipelines.alerting import alerting
 from lazaretto.pipelines.clusters import CLUSTERS
 from lazaretto.pipelines.device import check_device
 from lazaretto.pipelines.landing import clear_landing, from_landing, has_landed, landed
@@ -182,14 +185,28 @@ def ingest(
         IntegrityViolated: Store, attestations or audit log were tampered with, or the contract is not the one that
             was signed. Nothing was changed.
     """
+    at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    with alerting(workspace), operation(workspace, "ingest", dataset=dataset) as told:
+        hearers = told.steps(on_step), told.rows(on_rows)
+        result = _ingest(workspace, [Path(file) for file in files], dataset, judge or scan_judge(), hearers, at)
+        told.note(batch=result.batch, held=result.held, already=result.already, **result.counts)
+        told.note(version=result.version, epoch=result.epoch)
+    if not result.already:
+        stages = {stage.name: stage.seconds for stage in told.stages}
+        note(workspace, INGESTS, dataset, {"at": at, "seconds": told.seconds, "stages": stages})
+    return result
+
+
+def _ingest(
+    workspace: Workspace, paths: list[Path], dataset: str, judge: Judge, hearers: tuple[OnStep, OnRows], at: str
+) -> IngestResult:
+    on_step, on_rows = hearers
     contract = load_contract(workspace.contract(dataset))
     if contract.dataset != dataset:
         raise UsageError(f"{contract.path} is the contract of {contract.dataset!r}, not of {dataset!r}")
-    at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     with writable(workspace.state), dataset_lock(workspace, dataset), open_ledger(workspace) as ledger:
         finished = recover(workspace, ledger, dataset, on_step)
         run = _Run(workspace, ledger, contract, judged_by(workspace, contract), at, finished.unit if finished else None)
-        paths = [Path(file) for file in files]
         if not paths and finished is not None and not has_landed(workspace, dataset):
             return run.result(
                 finished.batch, already=False
@@ -197,7 +214,7 @@ def ingest(
         secret = derived_key(master_key(workspace.keys), "folds")
         vouched = added_files(workspace, ledger, dataset)
         hooks = Hooks(run.stop_if_known, run.refuse, on_step, on_rows, secret, run.past, vouched)
-        return run.ingest(paths or [landed(workspace, dataset)], judge or scan_judge(), hooks)
+        return run.ingest(paths or [landed(workspace, dataset)], judge, hooks)
 
 
 @dataclass(frozen=True)
@@ -290,6 +307,8 @@ class _Run:
         Raises:
             _AlreadyIngested: It was.
         """
+        if (told := under_way(self.workspace)) is not None:
+            told.note(batch=batch.id)
         with self.ledger.reading() as session:
             while session.get(BatchRow, batch.id) is not None:
                 gone = last_recall(session, read_chain(self.workspace, self.dataset), batch.id)

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.errors import LazarettoError
+from lazaretto.observed import DRIFT, note
+from lazaretto.operation import operation
+from lazaretto.pipelines.alerting import alerting
 from lazaretto.pipelines.drift import drift
 from lazaretto.pipelines.heartbeat import note_night
 from lazaretto.pipelines.ingest import IngestResult, ingest
@@ -71,6 +74,23 @@ def nightly(
     Raises:
         Unavailable: That the night came to its end cannot be written down; what it did is done.
     """
+    with alerting(workspace, missed_night=True), operation(workspace, "nightly") as told:
+        outcomes = _whole_night(workspace, take, (on_step, on_rows), drilled=drilled)
+        told.note(datasets=len(outcomes), findings=sum(outcome.exit_code != 0 for outcome in outcomes))
+        for outcome in outcomes:
+            _note_drift(workspace, outcome)
+        note_night(workspace, {outcome.dataset: outcome.state for outcome in outcomes})
+    return outcomes
+
+
+def _whole_night(
+    workspace: Workspace,
+    take: Callable[[str], IngestResult] | None,
+    hearers: tuple[OnStep, OnRows],
+    *,
+    drilled: bool,
+) -> list[Outcome]:
+    on_step, on_rows = hearers
     contracts = {path.stem for path in (workspace.root / "contracts").glob("*.yaml")}
     arrived = set(waiting(workspace))
 
@@ -81,8 +101,15 @@ def nightly(
     outcomes = [_night(workspace, n, take or plainly) if n in arrived else _quiet(workspace, n) for n in names]
     if drilled:
         outcomes = [_drilled(workspace, one, on_step) for one in outcomes]
-    note_night(workspace, {outcome.dataset: outcome.state for outcome in outcomes})
     return outcomes
+
+
+def _note_drift(workspace: Workspace, outcome: Outcome) -> None:
+    """Keep in how many columns the newest admitted batch drifted."""
+    if outcome.state == "admitted" and outcome.result is not None:
+        columns = sum(bool(row["drifted"]) for row in outcome.drift)
+        facts = {"batch": outcome.result.batch, "columns": columns, "at": outcome.result.ingested_at}
+        note(workspace, DRIFT, outcome.dataset, facts)
 
 
 def _drilled(workspace: Workspace, outcome: Outcome, on_step: OnStep) -> Outcome:

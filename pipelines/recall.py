@@ -24,6 +24,7 @@ from lazaretto.durable import writable
 from lazaretto.errors import IntegrityViolated, LazarettoError, UsageError
 from lazaretto.ledger import keyed, open_ledger
 from lazaretto.loader import verified_bytes
+from lazaretto.operation import operation
 from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.digests import digests
 from lazaretto.pipelines.publish import (
@@ -222,6 +223,24 @@ def recall(
         UsageError: Nothing admitted is meant, or the selection makes no sense for the data set.
         IntegrityViolated: Store, attestations or ledger are not what was signed.
     """
+    with operation(workspace, "recall", dataset=dataset) as told:
+        hearers = told.steps(on_step), told.rows(on_rows)
+        made = _recall(workspace, dataset, selection, said, hearers, may_return=may_return)
+        told.note(unit=made.unit, recalled=made.records, version=made.version, epoch=made.epoch)
+        told.note(runs=len({reader.run for reader in made.readers}))
+    return made
+
+
+def _recall(
+    workspace: Workspace,
+    dataset: str,
+    selection: Selection,
+    said: Word,
+    hearers: tuple[OnStep, OnRows],
+    *,
+    may_return: bool,
+) -> Recall:
+    on_step, on_rows = hearers
     with writable(workspace.state), dataset_lock(workspace, dataset), open_ledger(workspace) as ledger:
         finished = recover(workspace, ledger, dataset, on_step)
         wanted = {**selection.told, RETURN: "yes" if may_return else "no"}

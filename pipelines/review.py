@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from lazaretto.durable import writable
 from lazaretto.entrance import acting
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.ledger import checkpoint, open_ledger
+from lazaretto.operation import operation
 from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.decide import decide, remember, tell, update_cases
 from lazaretto.pipelines.publish import recover
@@ -32,10 +33,11 @@ from lazaretto.records import DIGEST, ROW, OnStep, no_step
 from lazaretto.tables import BatchRow, CaseRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lazaretto.config import Workspace
     from lazaretto.ledger import Ledger
+    from lazaretto.operation import Operation
 
 _NAME_LENGTH = 200
 """Longest name of a person: what the ledger's columns hold."""
@@ -125,7 +127,9 @@ def release_batch(
 
 def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -> list[Released]:
     done: list[Released] = []
-    with _at_work(workspace, {one.dataset for one in wanted}, on_step) as (ledger, finished):
+    places = {(one.dataset, one.batch): one.cases for one in wanted}
+    with _at_work(workspace, "release", places, on_step) as (ledger, finished, told):
+        wanted = [replace(one, on_step=told.steps(on_step)) for one in wanted]
         with ledger.reading() as session:
             todo = [one for one in wanted if one.unit not in finished]
             for one in todo:
@@ -141,6 +145,7 @@ def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -
                     raise
                 before = ", ".join(f"{item.records} of {item.batch}" for item in done)
                 raise type(error)(f"{error.message}; released before that: {before}", hint=error.hint) from error
+            told.note(released=sum(item.records for item in done), version=done[-1].version, epoch=done[-1].epoch)
     return done
 
 
@@ -154,7 +159,7 @@ def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
     wanted = _by_batch(workspace, cases, "case.decide")
-    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+    with _at_work(workspace, "discard", wanted) as (ledger, _, told):
         digests = {}
         with ledger.reading() as session:
             rows = {key: [row.row for row in open_cases(session, ids)] for key, ids in wanted.items()}
@@ -167,6 +172,7 @@ def discard(workspace: Workspace, cases: Sequence[str], said: Word) -> tuple[str
                 detail = remember(session, workspace, batch, digests[batch], said)
                 tell(session, said, "case.discarded", (batch, ids), **detail)
         checkpoint(ledger)
+        told.note(discarded=sum(map(len, wanted.values())))
     return tuple(case for ids in wanted.values() for case in ids)
 
 
@@ -178,7 +184,7 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
         IntegrityViolated: A record cannot be read back as it was sealed.
     """
     dataset = _dataset_to_decide(workspace, batch)
-    with _at_work(workspace, {dataset}) as (ledger, _):
+    with _at_work(workspace, "discard", {(dataset, batch): ()}) as (ledger, _, told):
         with ledger.reading() as session:
             held_batch(session, batch)
             own = set(session.scalars(select(CaseRow.row).where(CaseRow.batch_id == batch)))
@@ -190,6 +196,7 @@ def discard_batch(workspace: Workspace, batch: str, said: Word) -> int:
             detail = remember(session, workspace, batch, digests, said)
             tell(session, said, "batch.discarded", (batch, ()), **detail)
         checkpoint(ledger)
+        told.note(discarded=len(digests))
     return len(digests)
 
 
@@ -203,7 +210,7 @@ def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word
         raise UsageError("a case is assigned to somebody: the name is empty")
     who = _name(assignee.strip())
     wanted = _by_batch(workspace, cases, "case.assign", to=who)
-    with _at_work(workspace, {dataset for dataset, _ in wanted}) as (ledger, _):
+    with _at_work(workspace, "assign", wanted) as (ledger, _, told):
         with ledger.writing() as session:
             for (_, batch), ids in wanted.items():
                 open_cases(session, ids)
@@ -211,16 +218,28 @@ def assign(workspace: Workspace, cases: Sequence[str], assignee: str, said: Word
                 update_cases(session, ids, assignee=who)
                 tell(session, said, "case.assigned", (batch, ids), assignee=who)
         checkpoint(ledger)
+        told.note(assigned=sum(map(len, wanted.values())))
     return tuple(case for ids in wanted.values() for case in ids)
 
 
 @contextmanager
 def _at_work(
-    workspace: Workspace, datasets: Iterable[str], on_step: OnStep = no_step
-) -> Iterator[tuple[Ledger, frozenset[str]]]:
-    """The ledger, with the data sets locked and nothing interrupted left; and the publications just finished."""
-    finished = set()
+    workspace: Workspace, kind: str, wanted: Mapping[tuple[str, str], Sequence[str]], on_step: OnStep = no_step
+) -> Iterator[tuple[Ledger, frozenset[str], Operation]]:
+    """The ledger, with the data sets locked and nothing interrupted left; the publications just finished; who is told.
+
+    Args:
+        workspace: Where.
+        kind: What is decided: release, discard, assign.
+        wanted: Cases by data set and batch.
+        on_step: Called with each step's name before it starts.
+    """
+    finished, datasets = set(), {dataset for dataset, _ in wanted}
     with ExitStack() as stack:
+        told = stack.enter_context(operation(workspace, kind, cases=sum(map(len, wanted.values()))))
+        if len(wanted) == 1:
+            told.note(**dict(zip(("dataset", "batch"), *wanted, strict=True)))
+        on_step = told.steps(on_step)
         stack.enter_context(writable(workspace.state))
         for dataset in sorted(datasets):
             stack.enter_context(dataset_lock(workspace, dataset))
@@ -228,7 +247,7 @@ def _at_work(
         for dataset in sorted(datasets):
             plan = recover(workspace, ledger, dataset, on_step)
             finished |= {plan.unit} if plan else set()
-        yield ledger, frozenset(finished)
+        yield ledger, frozenset(finished), told
 
 
 def _by_batch(

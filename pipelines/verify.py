@@ -7,14 +7,19 @@ import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lazaretto.accounts import account_findings
+from lazaretto.audit import digest_of
 from lazaretto.config import dataset_lock
 from lazaretto.errors import IntegrityViolated, UsageError
 from lazaretto.gatekeeper import check_store
 from lazaretto.keys import AUDIT, POLICY, PUBLISHER
 from lazaretto.ledger import open_ledger
+from lazaretto.observed import VERIFICATIONS, note
+from lazaretto.operation import operation
+from lazaretto.pipelines.alerting import alerting
 from lazaretto.pipelines.cases import open_quarantine
 from lazaretto.pipelines.datasets import find_datasets
 from lazaretto.pipelines.ingest import KEPT
@@ -90,7 +95,7 @@ def verify(
     on_rows: OnRows = no_rows,
     ignore_doubt: frozenset[str] = frozenset(),
 ) -> Verification:
-    """Check a workspace, or one data set of it, against its signatures; changes nothing but its own lock files.
+    """Check a workspace, or one data set of it, against its signatures; writes nothing but lock files and its outcome.
 
     Args:
         workspace: Where everything lies.
@@ -106,7 +111,28 @@ def verify(
         IntegrityViolated: The ledger is damaged, so that nothing can be held against it.
     """
     _check_writable(workspace)
-    check = _Check(workspace, on_step, on_rows, ignore_doubt, public=public)
+    with alerting(workspace), operation(workspace, "verify", dataset=dataset, public=public) as told:
+        check = _Check(workspace, told.steps(on_step), told.rows(on_rows), ignore_doubt, public=public)
+        try:
+            found = _verify(check, dataset)
+        except IntegrityViolated as fault:
+            _note(workspace, dataset, (fault.message,))
+            raise
+        _note(workspace, dataset, found.findings)
+        told.note(findings=len(found.findings), files=found.files, records=found.records)
+        told.note(audit_entries=found.audit_entries, datasets=len(found.datasets))
+    return found
+
+
+def _note(workspace: Workspace, dataset: str | None, findings: Sequence[str]) -> None:
+    """Keep when this was verified and whether it held; of findings a digest, for they may quote what was altered."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"at": at, "findings": len(findings), "digest": digest_of(sorted(findings))}
+    note(workspace, VERIFICATIONS, dataset or "", facts, alone=dataset is None)
+
+
+def _verify(check: _Check, dataset: str | None) -> Verification:
+    workspace, on_step = check.workspace, check.on_step
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(workspace))
         with ledger.reading() as session:
@@ -118,14 +144,14 @@ def verify(
         on_step("audit log")
         # Log and books from one state of the ledger: a gate may write a training run into both at any time.
         session = stack.enter_context(ledger.reading())
-        log = read_log(workspace, session, sound=AUDIT not in ignore_doubt)
+        log = read_log(workspace, session, sound=AUDIT not in check.ignore_doubt)
         check.findings += log.findings
         check.people(session, log.entries)
         check.findings += key_findings(workspace, log.entries)
         books = {name: read_books(session, name) for name in names}
         for name in names:
             check.dataset(name, books[name], [entry for entry in log.entries if entry.dataset == name])
-    if public:
+    if check.public:
         check.notes.append("nothing was decrypted: of what waits in quarantine the sealed manifests were checked alone")
     return Verification(
         findings=tuple(dict.fromkeys(check.findings)),

@@ -170,6 +170,25 @@ def test_a_night_with_a_refused_data_set_says_so_and_prints_one_document(tmp_pat
 
 @pytest.mark.prefect
 @pytest.mark.filterwarnings("ignore")  # as above
+def test_a_night_and_its_tasks_are_one_run_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: None
+) -> None:
+    from lazaretto.pipelines import flows
+
+    for name, value in (("LOG", "json"), ("LOG_FILE", str(tmp_path / "log"))):
+        monkeypatch.setenv(f"LAZARETTO_{name}", value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(flows, "scan_judge", lambda *_how: FakeJudge())
+    workspace = make_workspace(tmp_path)
+    write_batch(workspace.landing / DATASET / "batch.csv", rows=20)
+    assert [outcome["state"] for outcome in flows.nightly_flow(str(workspace.root))] == ["admitted"]
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {"nightly.began", "ingest.stage", "ingest.done", "nightly.done"} <= {line["event"] for line in told}
+    assert len({line["run"] for line in told}) == 1
+
+
+@pytest.mark.prefect
+@pytest.mark.filterwarnings("ignore")  # as above
 def test_a_schedule_becomes_runs(tmp_path: Path, prefect_api: None) -> None:
     from prefect.client.orchestration import get_client
 

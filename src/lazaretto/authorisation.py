@@ -46,6 +46,8 @@ TABLE: dict[str, dict[Role, Reach]] = {
     "data.read": _row(("engineer", "service")),
     "recall.make": _row(("approver", "engineer")),
     "recall.see": _row(_STAFF),
+    "metrics.see": _row(("engineer", "auditor", "admin", "service")),
+    "alerts.send": _row(("engineer", "admin", "service")),
     "verify.run": _row(("engineer", "auditor", "admin", "service")),
     "audit.see": _row(("auditor", "admin")),
     # A proposal is one's own when one made it: nobody approves that.

@@ -20,10 +20,11 @@ def nothing_admitted(workspace: Workspace, dataset: str) -> Blocked:
     said = f"nothing of {dataset} was ever admitted"
     if held:
         hint = f"an analyst decides: lazaretto review list --dataset {dataset}"
-        return Blocked(f"{said}; {_held(held[-1])}{_more(len(held) - 1)}", hint=hint)
+        return Blocked(f"{said}; {_held(held[-1])}{_more(len(held) - 1)}", hint=hint, reason="held")
     if rows:
-        return Blocked(f"{said}; of its newest batch {rows[-1].id} no record was", hint="lazaretto status says more")
-    return Blocked(said, hint=f"lazaretto ingest --dataset {dataset} brings data in")
+        said = f"{said}; of its newest batch {rows[-1].id} no record was"
+        return Blocked(said, hint="lazaretto status says more", reason="nothing_admitted")
+    return Blocked(said, hint=f"lazaretto ingest --dataset {dataset} brings data in", reason="nothing_admitted")
 
 
 def batch_not_there(workspace: Workspace, chain: Chain, batch: str, attestation: Attestation) -> Blocked:
@@ -34,18 +35,20 @@ def batch_not_there(workspace: Workspace, chain: Chain, batch: str, attestation:
         return Blocked(
             f"no batch {batch} of {dataset} was ever ingested",
             hint="lazaretto status lists the newest and those that are held",
+            reason="batch_not_there",
         )
     if row.state == "held":
-        return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}")
+        return Blocked(_held(row), hint=f"an analyst decides: lazaretto review list --batch {batch}", reason="held")
     if row.state == "discarded":
-        return Blocked(f"batch {batch} was discarded")
+        return Blocked(f"batch {batch} was discarded", reason="batch_not_there")
     came = {file.path for entry in chain.attestations if entry.batch == batch for file in entry.added}
     gone = (path for entry in chain.attestations[: attestation.epoch] for path in entry.removed)
     if any(chain.lineage(path)[-1] in came for path in gone):
-        return Blocked(f"batch {batch} was recalled", hint="lazaretto recall --list says why")
+        return Blocked(f"batch {batch} was recalled", hint="lazaretto recall --list says why", reason="recalled")
     if row.version is not None and row.version > attestation.version:
-        return Blocked(f"batch {batch} came with version {row.version}, after version {attestation.version}")
-    return Blocked(f"of batch {batch} no record was admitted")
+        said = f"batch {batch} came with version {row.version}, after version {attestation.version}"
+        return Blocked(said, reason="batch_not_there")
+    return Blocked(f"of batch {batch} no record was admitted", reason="batch_not_there")
 
 
 def _held(row: BatchRow) -> str:

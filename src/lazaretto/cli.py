@@ -22,6 +22,7 @@ from lazaretto import (
     cli_review,
     cli_shown,
     cli_trusted,
+    cli_watch,
     cli_window,
     cli_workspace,
 )
@@ -121,6 +122,7 @@ for command in (
     cli_people.login,
     cli_people.logout,
     cli_people.whoami,
+    cli_watch.metrics,
 ):
     app.command()(command)
 app.add_typer(cli_review.review, name="review")
@@ -129,6 +131,7 @@ app.add_typer(cli_people.tokens, name="tokens")
 app.add_typer(cli_people.proposals, name="proposals")
 app.add_typer(cli_keys.keys, name="keys")
 app.add_typer(cli_trusted.trusted, name="trusted")
+app.add_typer(cli_watch.alerts, name="alerts")
 contract_app.command("show")(cli_workspace.contract_show)
 contract_app.command("sign")(cli_keys.contract_sign)
 

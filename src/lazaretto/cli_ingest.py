@@ -129,6 +129,10 @@ def serve(
     from lazaretto.pipelines.prefect_api import check_api
 
     check_api()
+    if place.monitoring.listen is not None:
+        from lazaretto.pipelines.metrics import listen
+
+        listen(place, place.monitoring.listen)
     serve_nightly(place.root, cron)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lazaretto import cli_shown
-from lazaretto.errors import UsageError
+from lazaretto.errors import LazarettoError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,7 @@ def status(
 ) -> None:
     """What waits, what is held, since when."""
     from lazaretto.entrance import enter
+    from lazaretto.pipelines.alerting import tell_of_night
     from lazaretto.pipelines.heartbeat import last_night, require_night
     from lazaretto.pipelines.sandbox import offered
     from lazaretto.pipelines.status import status as look
@@ -81,7 +82,11 @@ def status(
     place = enter(workspace, "status.see")
     within = None if nightly_within is None else timespan(nightly_within)
     if within is not None:
-        require_night(place, within)
+        try:
+            require_night(place, within)
+        except LazarettoError:
+            tell_of_night(place, within)
+            raise
     found = look(place)
     if json_:
         cli_shown.print_json([asdict(one) for one in found])

@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from lazaretto.anchor_settings import AnchorSettings, anchor_settings
 from lazaretto.durable import PRIVATE_FILE, make_folder, writable, write_durably
 from lazaretto.errors import Unavailable, UsageError
+from lazaretto.monitoring import KNOWN, TEMPLATE, Monitoring, read_monitoring
+from lazaretto.monitoring import text_in as _text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +34,12 @@ _ODD = set("%#?[]^|\\")
 """Characters that Delta Lake takes for an escape, a part of a URL or a pattern, when they stand in a path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _KNOWN: dict[str, tuple[str, ...]] = {
-    "": ("id", "ledger", "audit", "keys", "oidc"),
+    "": ("id", "ledger", "audit", "keys", "oidc", *KNOWN),
     "ledger": ("url",),
     "audit": ("anchor",),
     "keys": ("folder", "require_signed_contract"),
     "oidc": ("issuer", "client_id", "name_claim", "roles_claim", "roles"),
+    **KNOWN,
 }
 _TEMPLATE = """\
 # A Lazaretto workspace. Paths are relative to this file.
@@ -85,6 +88,7 @@ class Workspace:
     anchors: tuple[AnchorSettings, ...] = ()
     """Where audit checkpoints are copied to."""
     require_signed_contract: bool = False
+    monitoring: Monitoring = field(default_factory=Monitoring)
     oidc: Provider | None = None
     """Where people can log in, if that is configured."""
     who: Who | None = None
@@ -224,6 +228,7 @@ def load_workspace(root: Path) -> Workspace:
         anchors=anchor_settings(path, root, content.get("audit", {}).get("anchor")),
         require_signed_contract=_flag(path, content, "keys", "require_signed_contract"),
         oidc=_provider(path, content) if "oidc" in content else None,
+        monitoring=read_monitoring(root / FILE, content),
     )
 
 
@@ -260,7 +265,7 @@ def init_workspace(folder: str | Path) -> tuple[Workspace, tuple[Path, ...]]:
                 make_folder(path)
                 made.append(path)
         if not (root / FILE).exists():
-            text = _TEMPLATE.format(id=f"lz-{os.urandom(6).hex()}")
+            text = _TEMPLATE.format(id=f"lz-{os.urandom(6).hex()}") + TEMPLATE
             write_durably(root / FILE, text.encode())
             made.append(root / FILE)
         workspace = load_workspace(root)
@@ -295,8 +300,18 @@ def named_lock(workspace: Workspace, name: str, *, wait: bool) -> Iterator[str]:
     Raises:
         Unavailable: The workspace cannot be written.
     """
-    path = workspace.state / "locks" / f"{name}.lock"
-    with writable(workspace.root):
+    with lock_file(workspace.state / "locks" / f"{name}.lock", wait=wait) as holder:
+        yield holder
+
+
+@contextmanager
+def lock_file(path: Path, *, wait: bool) -> Iterator[str]:
+    """Hold a lock file; gives the process that holds it instead, or nothing when we do.
+
+    Raises:
+        Unavailable: It cannot be written.
+    """
+    with writable(path.parent):
         make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE_FILE)
     try:
@@ -340,13 +355,6 @@ def _refuse_unknown(path: Path, content: dict[str, Any]) -> None:
                 where = f" in [{section}]" if section else ""
                 did = f"; did you mean {near[0]!r}?" if near else ""
                 raise UsageError(f"{path}: unknown key {key!r}{where}{did}", hint=f"known keys: {', '.join(known)}")
-
-
-def _text(path: Path, content: dict[str, Any], section: str, key: str) -> str | None:
-    value = content.get(section, {}).get(key)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise UsageError(f"{path}: {key!r} in [{section}] must be text, not {value!r}")
-    return value
 
 
 def _flag(path: Path, content: dict[str, Any], section: str, key: str) -> bool:

@@ -48,9 +48,19 @@ class ContractError(UsageError):
 
 
 class Blocked(LazarettoError):  # noqa: N818  the gate's verdict, named in the public interface
-    """The gate says no: this data must not be trained on."""
+    """The gate says no: this data must not be trained on.
+
+    Args:
+        message: What happened and where.
+        hint: What to do about it.
+        reason: Why, as one word that a program can compare and count.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str = "other") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class BatchHeld(LazarettoError):  # noqa: N818  a state of the batch, not a fault

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from lazaretto import attest
 from lazaretto.entrance import enter
-from lazaretto.errors import Blocked, IntegrityViolated, UsageError
+from lazaretto.errors import Blocked, IntegrityViolated, LazarettoError, UsageError
 from lazaretto.key_history import signers_of
 from lazaretto.keys import PUBLISHER
+from lazaretto.observed import STALE, note_refusal, reason_of
+from lazaretto.operation import operation
 from lazaretto.seen import check_seen
 from lazaretto.signed_contract import check_contracts
 from lazaretto.table import LOG, active_files, open_table
@@ -68,10 +70,10 @@ def gate(
     """
     oldest = timespan(max_age) if isinstance(max_age, str) else max_age
     place = enter(workspace, "gate.ask", dataset)
-    return answer(place, dataset, version=version, max_age=oldest, batch=batch, run=run, now=now)
+    return passed(place, dataset, version=version, max_age=oldest, batch=batch, run=run, now=now)
 
 
-def answer(
+def passed(
     place: Workspace,
     dataset: str,
     *,
@@ -84,23 +86,47 @@ def answer(
     """As `gate`, to whoever came in already."""
     if run is not None:
         _check_run(run)
-    chain = require(place, dataset)
+    moment = now or datetime.now(UTC)
+    with operation(place, "gate", dataset=dataset, batch=batch, version=version) as told:
+        try:
+            attestation = answer(place, dataset, version=version, max_age=max_age, batch=batch, now=moment)
+            if run is not None:
+                from lazaretto.ledger import record_run
+
+                record_run(place, attestation, run, moment.isoformat(timespec="seconds"))
+        except LazarettoError as error:
+            told.note(answer="no", reason=reason_of(error))
+            note_refusal(place, dataset, error, moment)
+            raise
+        told.note(answer="yes", version=attestation.version, epoch=attestation.epoch, records=attestation.active_rows)
+    return attestation
+
+
+def answer(
+    workspace: Workspace,
+    dataset: str,
+    *,
+    version: int | None = None,
+    max_age: timedelta | None = None,
+    batch: str | None = None,
+    now: datetime | None = None,
+) -> Attestation:
+    """What the gate says, told to nobody and not counted: for those who look, not for those who train.
+
+    Arguments and errors as for `gate`.
+    """
+    chain = require(workspace, dataset)
     attestation = chain.head if version is None else chain.at(version)
     if attestation is None:
         raise _no_such_version(chain, version)
     if chain.head is not attestation:
-        _check_active(place, chain, attestation)
+        _check_active(workspace, chain, attestation)
     _check_recalled(chain, attestation)
-    moment = now or datetime.now(UTC)
-    _check_age(attestation, max_age, moment)
+    _check_age(attestation, max_age, now or datetime.now(UTC))
     if batch is not None and not chain.holds(attestation, batch):
         from lazaretto.blocked import batch_not_there
 
-        raise batch_not_there(place, chain, batch, attestation)
-    if run is not None:
-        from lazaretto.ledger import record_run
-
-        record_run(place, attestation, run, moment.isoformat(timespec="seconds"))
+        raise batch_not_there(workspace, chain, batch, attestation)
     return attestation
 
 
@@ -124,6 +150,7 @@ def require(workspace: Workspace, dataset: str) -> Chain:
                     raise Blocked(
                         f"a publication of {dataset} is under way or was interrupted",
                         hint="wait a moment; if nothing is running, lazaretto ingest finishes it",
+                        reason="under_way",
                     ) from None
                 raise
             chain = again
@@ -197,11 +224,13 @@ def _check_recalled(chain: Chain, attestation: Attestation) -> None:
             f"version {attestation.version} of {chain.dataset} holds records that were recalled {recall.issued_at}"
             f" ({recall.unit})",
             hint="train on the newest version; lazaretto recall --list says what was taken out, and why",
+            reason="recalled",
         )
     if attestation.active_rows == 0:
         raise Blocked(
             f"version {attestation.version} of {chain.dataset} holds no records: all were recalled",
             hint="lazaretto recall --list says why; ingest other data",
+            reason="recalled",
         )
 
 
@@ -209,7 +238,9 @@ def _no_such_version(chain: Chain, version: int | None) -> Blocked:
     known = [str(attestation.version) for attestation in chain.attestations]
     newest = ", ".join(known[-10:])
     return Blocked(
-        f"version {version} of {chain.dataset} was never published", hint=f"the newest published versions: {newest}"
+        f"version {version} of {chain.dataset} was never published",
+        hint=f"the newest published versions: {newest}",
+        reason="unknown_version",
     )
 
 
@@ -219,6 +250,7 @@ def _check_age(attestation: Attestation, max_age: timedelta | None, now: datetim
     age = now - datetime.fromisoformat(attestation.issued_at)
     what = f"version {attestation.version} of {attestation.dataset} was published {attestation.issued_at}"
     if age > max_age:
-        raise Blocked(f"{what}, longer ago than the {max_age} allowed", hint="ingest newer data, or allow more")
+        said = f"{what}, longer ago than the {max_age} allowed"
+        raise Blocked(said, hint="ingest newer data, or allow more", reason=STALE)
     if age < -_CLOCK_SKEW:
-        raise Blocked(f"{what}, which is in the future", hint="set this machine's clock")
+        raise Blocked(f"{what}, which is in the future", hint="set this machine's clock", reason="clock")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.entrance import enter
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
-from lazaretto.gatekeeper import answer, require
+from lazaretto.gatekeeper import answer, passed, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,8 @@ def open_admitted(
         UsageError: No workspace, or a column that is not there.
         Forbidden: The workspace has accounts, and whoever asks is not known there or may not read.
     """
-    return opened(enter(workspace, "data.read", dataset), dataset, version, columns=columns, run=run)
+    place = enter(workspace, "data.read", dataset)
+    return _opened(place, passed(place, dataset, version=version, run=run), columns)
 
 
 def opened(
@@ -65,10 +66,13 @@ def opened(
     version: int | None = None,
     *,
     columns: Sequence[str] | None = None,
-    run: str | None = None,
 ) -> Admitted:
-    """As `open_admitted`, for whoever came in already."""
-    attestation = answer(place, dataset, version=version, run=run)
+    """As `open_admitted`, for whoever came in already and does not train: the gate tells and counts nothing of it."""
+    return _opened(place, answer(place, dataset, version=version), columns)
+
+
+def _opened(place: Workspace, attestation: Attestation, columns: Sequence[str] | None) -> Admitted:
+    dataset = attestation.dataset
     chain = require(place, dataset)
     files = tuple(chain.files(attestation.epoch).values())
     if not files:
