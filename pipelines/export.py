@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazaretto.contract import load_contract
 from lazaretto.errors import UsageError
-from lazaretto.loader import open_admitted
+from lazaretto.loader import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ def export(workspace: Workspace, dataset: str, form: str, version: int | None = 
     write = FORMATS.get(form)
     if write is None:
         raise UsageError(f"there is no format {form!r}", hint=f"one of: {', '.join(FORMATS)}")
-    admitted = open_admitted(dataset, version, workspace)
+    admitted = opened(workspace, dataset, version)
     return write(Exported(workspace, admitted, load_contract(workspace.contract(dataset))))
 
 

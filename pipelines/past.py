@@ -177,12 +177,12 @@ def list_carriers(
 
 def _admitted(workspace: Workspace, contract: Contract, batches: Sequence[str]) -> list[pl.DataFrame]:
     """The admitted records of some batches, as canonical columns."""
-    from lazaretto.loader import open_admitted
+    from lazaretto.loader import opened
 
     roles = [name for name in (contract.label, contract.source) if name is not None]
     columns = list(dict.fromkeys([*contract.feature_names, *roles, RECORD_ID, BATCH_ID]))
     try:
-        admitted = open_admitted(contract.dataset, workspace=workspace, columns=columns)
+        admitted = opened(workspace, contract.dataset, columns=columns)
     except Blocked:
         return []
     wanted = pl.col(BATCH_ID).is_in(list(batches))
