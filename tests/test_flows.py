@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lazaretto.config import find_workspace
+from lazaretto.entrance import enter
 from lazaretto.errors import Unavailable
 from tests.harness import DATASET, FakeJudge, make_workspace, write_batch
 
@@ -141,14 +141,14 @@ def test_a_workspace_whose_mount_comes_late_is_opened(
     workspace = make_workspace(tmp_path)
     away = workspace.root.rename(tmp_path / "away")
 
-    def come(root: str) -> Workspace:
+    def come(root: str, action: str) -> Workspace:
         try:
-            return find_workspace(root)
+            return enter(root, action)
         finally:
             if away.exists():
                 away.rename(root)
 
-    monkeypatch.setattr(flows, "find_workspace", come)
+    monkeypatch.setattr(flows, "enter", come)
     monkeypatch.setattr(flows, "open_workspace", flows.open_workspace.with_options(retry_delay_seconds=0))
     assert [outcome["state"] for outcome in flows.nightly_flow(str(workspace.root))] == ["nothing"]
 

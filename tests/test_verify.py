@@ -52,7 +52,7 @@ def test_a_sound_workspace_is_found_sound(full: Workspace) -> None:
     result.require()
     assert (result.findings, result.notes, result.datasets) == ((), (), (DATASET,))
     assert (result.records, result.quarantined, result.audit_entries) == (25, 3, 6)
-    assert steps == ["audit log", "flights: store", "flights: ledger", "flights: quarantine"]
+    assert steps == ["audit log", "accounts and proposals", "flights: store", "flights: ledger", "flights: quarantine"]
 
 
 def test_an_empty_workspace_is_sound(workspace: Workspace) -> None:
