@@ -17,9 +17,13 @@ from lazaretto.errors import Forbidden, IntegrityViolated, UsageError
 from lazaretto.ledger import open_ledger, read_audit
 from lazaretto.pipelines.cases import list_cases
 from lazaretto.pipelines.review import assign, discard, release, release_batch, word
+from lazaretto.pipelines.selection import Selection
+from lazaretto.pipelines.sign_contract import sign_contract
 from lazaretto.pipelines.two_persons import NeedsApproval, carry_out_proposal
 from lazaretto.pipelines.verify import verify
+from lazaretto.pipelines.vouching import add, list_acts
 from lazaretto.proposals import Credentials, Proposal, approve, list_proposals, propose, refuse, require_approved
+from lazaretto.signed_contract import read_statements
 from tests.harness import CONTRACT, DATASET, NOW, no_fault, publish, stored
 from tests.people import PASSWORD, ROOT, account, with_codes
 
@@ -208,6 +212,37 @@ def test_a_proposal_that_was_done_is_not_done_again_by_putting_its_row_back(offi
         session.execute(text("UPDATE proposals SET state = 'approved'"))
         with pytest.raises(IntegrityViolated, match="is not what the audit log tells"):
             require_approved(session, office.workspace, made.id, made.kind, made.what, NOW)
+
+
+def test_putting_a_contract_into_force_takes_two(office: Office) -> None:
+    place = acting_as(office.workspace, Who("eng", ("engineer",)))
+    with pytest.raises(NeedsApproval, match="put into force by two persons") as needed:
+        sign_contract(place, DATASET, NOW, reason="first contract")
+    assert read_statements(office.workspace, DATASET).versions == ()
+    made = propose(office.workspace, place.who or ROOT, needed.value.wish, NOW)
+    office.approved(made)
+    assert office.done(made) == "version 1 of the contract of flights is in force"
+    # What was approved was that contract: another one takes another approval.
+    office.workspace.contract(DATASET).write_text(BOLD + "# looser\n")
+    with pytest.raises(Forbidden, match="is not approved"):
+        sign_contract(place, DATASET, NOW, proposal=made.id)
+    assert verify(acting_as(office.workspace, ROOT)).findings != ()  # it is not the signed one any longer
+    office.workspace.contract(DATASET).write_text(BOLD)
+    assert verify(acting_as(office.workspace, ROOT)).findings == ()
+
+
+def test_adding_to_the_trusted_set_takes_two(workspace: Workspace) -> None:
+    lines = [f"k{i},{i % 5},{str(i % 2 == 0).lower()}" for i in range(40)]
+    (workspace.root / "contracts" / "known.csv").write_text("\n".join(["id,x,late", *lines]) + "\n")
+    office = Office(workspace, CONTRACT.replace("label: late\n", "label: late\ntrusted: known.csv\n"))
+    meant = Selection("records", "0" * 64, frozenset({"r1", "r2"}))
+    with pytest.raises(NeedsApproval, match="says what is usual") as needed:
+        add(office.place(office.ben), DATASET, meant, word("looked at them", "cleo", NOW))
+    made = propose(workspace, Who("cleo", ("approver",)), needed.value.wish, NOW)
+    office.approved(made)
+    assert "2 records are in the trusted set of flights" in office.done(made)
+    assert [act.actor for act in list_acts(workspace)] == ["cleo"]
+    assert office.done(made) == "done already"
 
 
 def test_many_at_once_take_two_and_so_do_many_one_after_the_other(workspace: Workspace) -> None:
