@@ -53,7 +53,7 @@ def state(workspace: Workspace) -> dict[str, Any]:
     files = sorted(
         str(path.relative_to(workspace.root))
         for path in workspace.root.rglob("*")
-        if path.name not in ignored and path.suffix != ".lock"
+        if path.name not in ignored and path.suffix != ".lock" and "observed" not in path.parts  # what verify noted
     )
     frame = stored(workspace).to_dicts() if chain else []
     return {"audit": audit, "rows": rows, "chain": chain, "files": files, "store": frame}
