@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from lazaretto.audit import Entry, digest_of
+from lazaretto.audit import Entry, digest_of, time_text
 from lazaretto.authorisation import PEOPLE, authorise
 from lazaretto.durable import make_folder, write_durably
 from lazaretto.errors import Forbidden, UsageError
-from lazaretto.ledger import append_audit, checkpoint, open_ledger
+from lazaretto.ledger import append_audit, changing, open_ledger
 from lazaretto.one_time_codes import sealed, step_of
 from lazaretto.tables import AccountRow, SessionRow
 
@@ -82,23 +82,20 @@ def add_account(
     row = new_row(name, chosen)
     row.password = _hashed(password)
     _give_key(row, password)
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            first = not session.scalar(select(func.count()).select_from(AccountRow))
-            if first and "admin" not in chosen:
-                raise UsageError("the first account is an admin's", hint="give it --role admin, and others after it")
-            if not first:
-                authorise(who, "account.add", own=False)
-            if session.get(AccountRow, name) is not None:
-                raise UsageError(f"there is an account {name} already", hint="lazaretto accounts list shows them")
-            # Before anything is in the ledger: from here on nobody acts without an account.
-            make_folder(workspace.people)
-            write_durably(workspace.accounts_mark, b"This workspace has accounts; see docs/people.md.\n")
-            session.add(row)
-            tell_account(session, "account.added", who.name, row, now)
-            made = _account(row)
-        checkpoint(ledger)
-    return made
+    with changing(workspace) as session:
+        first = not session.scalar(select(func.count()).select_from(AccountRow))
+        if first and "admin" not in chosen:
+            raise UsageError("the first account is an admin's", hint="give it --role admin, and others after it")
+        if not first:
+            authorise(who, "account.add", own=False)
+        if session.get(AccountRow, name) is not None:
+            raise UsageError(f"there is an account {name} already", hint="lazaretto accounts list shows them")
+        # Before anything is in the ledger: from here on nobody acts without an account.
+        make_folder(workspace.people)
+        write_durably(workspace.accounts_mark, b"This workspace has accounts; see docs/people.md.\n")
+        session.add(row)
+        tell_account(session, "account.added", who.name, row, now)
+        return _account(row)
 
 
 def new_row(name: str, roles: Sequence[str], subject: str = "") -> AccountRow:
@@ -163,7 +160,7 @@ def set_password(
         _give_key(row, new, key)
         # Whoever knew the old one is out.
         mine = (SessionRow.name == name, SessionRow.kind == "login", SessionRow.closed_at == "")
-        session.execute(update(SessionRow).where(*mine).values(closed_at=moment.isoformat(timespec="seconds")))
+        session.execute(update(SessionRow).where(*mine).values(closed_at=time_text(moment)))
 
     return _changed(workspace, who, name, "account.password", change, moment)
 
@@ -245,21 +242,18 @@ def _changed(
     change: Callable[[Session, AccountRow], None],
     now: datetime | None,
 ) -> Account:
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            row = session.get(AccountRow, name)
-            if row is None:
-                raise UsageError(f"there is no account {name}", hint="lazaretto accounts list shows them")
-            change(session, row)
-            tell_account(session, action, who.name, row, now)
-            made = _account(row)
-        checkpoint(ledger)
-    return made
+    with changing(workspace) as session:
+        row = session.get(AccountRow, name)
+        if row is None:
+            raise UsageError(f"there is no account {name}", hint="lazaretto accounts list shows them")
+        change(session, row)
+        tell_account(session, action, who.name, row, now)
+        return _account(row)
 
 
 def tell_account(session: Session, action: str, actor: str, row: AccountRow, now: datetime | None) -> None:
     """Write into the audit log what an account is now."""
-    at = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    at = time_text(now or datetime.now(UTC))
     append_audit(session, Entry(0, at, actor, action, "", row.name, _said(row)))
 
 

@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lazaretto.attest import NOTHING, canonical_json
@@ -76,6 +77,11 @@ class Checkpoint:
         anchored = " ".join(f"{name}:{count}" for name, count in self.anchored)
         extension = f"anchored {anchored}\n" if anchored else ""
         return f"{self.origin}\n{self.size}\n{head}\n{extension}".encode()
+
+
+def time_text(moment: datetime) -> str:
+    """A moment as the ledger and the audit log have it: UTC, ISO 8601, to the second; ordered like the moments."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def digest_of(value: object) -> str:

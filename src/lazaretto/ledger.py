@@ -90,6 +90,20 @@ def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
             engine.dispose()
 
 
+@contextmanager
+def changing(workspace: Workspace) -> Iterator[Session]:
+    """A session for one change and its audit entries: committed when the block ends, then the log is signed.
+
+    Raises:
+        UsageError: The ledger cannot be used, or the audit key or an anchor cannot.
+        IntegrityViolated: The audit log is not the one that was signed.
+    """
+    with open_ledger(workspace) as ledger:
+        with ledger.writing() as session:
+            yield session
+        checkpoint(ledger)
+
+
 def append_audit(session: Session, entry: Entry) -> Entry:
     """Add an entry to the audit log within a transaction; its number and link are set here."""
     last = session.execute(select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)).first()

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from lazaretto.accounts import NAME, new_row, tell_account
 from lazaretto.authorisation import PEOPLE
 from lazaretto.errors import Forbidden, Unavailable, UsageError
-from lazaretto.ledger import checkpoint, open_ledger
+from lazaretto.ledger import changing
 from lazaretto.sessions import open_session
 from lazaretto.tables import AccountRow
 
@@ -83,25 +83,23 @@ def log_in(
     moment = now or datetime.now(UTC)
     claims = _claims(provider, tell, waits, moment)
     person = person_of(provider, claims)
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            row = session.get(AccountRow, person.name)
-            if row is None:
-                row = new_row(person.name, person.roles, subject=person.subject)
-                session.add(row)
-                tell_account(session, "account.added", provider.issuer, row, moment)
-            if row.subject != person.subject:
-                raise Forbidden(
-                    f"the account {person.name} belongs to somebody else than the provider says",
-                    hint="an admin looks into it: names at the provider may have been given anew",
-                )
-            if not row.active:
-                raise Forbidden(f"the account {person.name} is closed", hint="an admin can open it again")
-            if tuple(json.loads(row.roles)) != person.roles:
-                row.roles = json.dumps(person.roles)
-                tell_account(session, "account.changed", provider.issuer, row, moment)
-            secret = open_session(session, person.name, moment)
-        checkpoint(ledger)
+    with changing(workspace) as session:
+        row = session.get(AccountRow, person.name)
+        if row is None:
+            row = new_row(person.name, person.roles, subject=person.subject)
+            session.add(row)
+            tell_account(session, "account.added", provider.issuer, row, moment)
+        if row.subject != person.subject:
+            raise Forbidden(
+                f"the account {person.name} belongs to somebody else than the provider says",
+                hint="an admin looks into it: names at the provider may have been given anew",
+            )
+        if not row.active:
+            raise Forbidden(f"the account {person.name} is closed", hint="an admin can open it again")
+        if tuple(json.loads(row.roles)) != person.roles:
+            row.roles = json.dumps(person.roles)
+            tell_account(session, "account.changed", provider.issuer, row, moment)
+        secret = open_session(session, person.name, moment)
     return person.name, secret
 
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from lazaretto.accounts import password_fits
-from lazaretto.audit import Entry
+from lazaretto.audit import Entry, time_text
 from lazaretto.authorisation import SCOPES, Who, authorise
 from lazaretto.durable import make_folder, write_durably
 from lazaretto.errors import Forbidden, IntegrityViolated, UsageError
-from lazaretto.ledger import append_audit, checkpoint, open_ledger
+from lazaretto.ledger import append_audit, changing, open_ledger
 from lazaretto.one_time_codes import step_of, unsealed
 from lazaretto.tables import AccountRow, SessionRow
 
@@ -67,17 +67,15 @@ def log_in(workspace: Workspace, name: str, password: str, code: str = "", now: 
             too many tries.
     """
     moment = now or datetime.now(UTC)
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            refused = check_credentials(session, workspace, name, password, code, moment)
-            secret = ""
-            if refused is None:
-                secret = open_session(session, name, moment)
-            else:
-                # What was given as a name may be a password: it is written down only where it is a name.
-                known = name if session.get(AccountRow, name) is not None else "(unknown)"
-                append_audit(session, Entry(0, _text(moment), known, "login.refused", "", known, {}))
-        checkpoint(ledger)
+    with changing(workspace) as session:
+        refused = check_credentials(session, workspace, name, password, code, moment)
+        secret = ""
+        if refused is None:
+            secret = open_session(session, name, moment)
+        else:
+            # What was given as a name may be a password: it is written down only where it is a name.
+            known = name if session.get(AccountRow, name) is not None else "(unknown)"
+            append_audit(session, Entry(0, time_text(moment), known, "login.refused", "", known, {}))
     if refused is not None:
         raise refused  # after the try was counted and written down
     return secret
@@ -87,7 +85,7 @@ def open_session(session: Session, name: str, now: datetime) -> str:
     """Open a session of an account, within a transaction; gives its secret."""
     secret = "lzs_" + secrets.token_urlsafe(32)
     _add(session, secret, Token("", "login", name, (), (), name, "", "", ""), now, now + LOGIN_LASTS)
-    append_audit(session, Entry(0, _text(now), name, "session.opened", "", _id(secret)[:12], {}))
+    append_audit(session, Entry(0, time_text(now), name, "session.opened", "", _id(secret)[:12], {}))
     return secret
 
 
@@ -102,7 +100,7 @@ def check_credentials(
     if row is None:
         password_fits(AccountRow(password=""), password)  # takes as long as for a name that is there
         return Forbidden(_WRONG)
-    if row.blocked_until and _text(now) < row.blocked_until:
+    if row.blocked_until and time_text(now) < row.blocked_until:
         return Forbidden(
             f"{name} waits until {row.blocked_until} after too many wrong tries", hint="an admin can set a new password"
         )
@@ -117,7 +115,7 @@ def check_credentials(
     row.failures += 1
     if row.failures >= _FREE_TRIES:
         wait = min(_FIRST_WAIT * 2 ** min(row.failures - _FREE_TRIES, 10), _LONGEST_WAIT)
-        row.blocked_until = _text(now + wait)
+        row.blocked_until = time_text(now + wait)
     return Forbidden(_WRONG, hint="lazaretto login asks for all three")
 
 
@@ -143,7 +141,7 @@ def of_secret(workspace: Workspace, secret: str, now: datetime | None = None) ->
     Raises:
         Forbidden: It is none, or ended.
     """
-    moment = _text(now or datetime.now(UTC))
+    moment = time_text(now or datetime.now(UTC))
     with open_ledger(workspace) as ledger, ledger.reading() as session:
         if not session.scalar(select(func.count()).select_from(AccountRow)):
             raise IntegrityViolated(
@@ -187,12 +185,10 @@ def make_token(
     moment = now or datetime.now(UTC)
     secret = "lzt_" + secrets.token_urlsafe(32)
     token = Token("", "token", name, tuple(scopes), tuple(datasets), who.name, "", "", "")
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            _add(session, secret, token, moment, moment + lasts)
-            detail = {"scopes": sorted(scopes), "datasets": sorted(datasets), "expires": _text(moment + lasts)}
-            append_audit(session, Entry(0, _text(moment), who.name, "token.made", "", _id(secret)[:12], detail))
-        checkpoint(ledger)
+    with changing(workspace) as session:
+        _add(session, secret, token, moment, moment + lasts)
+        detail = {"scopes": sorted(scopes), "datasets": sorted(datasets), "expires": time_text(moment + lasts)}
+        append_audit(session, Entry(0, time_text(moment), who.name, "token.made", "", _id(secret)[:12], detail))
     return secret
 
 
@@ -209,23 +205,20 @@ def close(workspace: Workspace, who: Who, token: str, now: datetime | None = Non
         UsageError: There is none, or more than one such.
         Forbidden: It is somebody else's.
     """
-    moment = _text(now or datetime.now(UTC))
-    with open_ledger(workspace) as ledger:
-        with ledger.writing() as session:
-            rows = session.scalars(select(SessionRow).where(SessionRow.id.startswith(token, autoescape=True))).all()
-            if len(rows) != 1 or not token:
-                raise UsageError(
-                    f"{len(rows)} logins and tokens are called {token!r}", hint="lazaretto tokens list shows their ids"
-                )
-            row = rows[0]
-            if row.kind == "token" or row.name != who.name:
-                authorise(who, "token.revoke", own=row.made_by == who.name)
-            if not row.closed_at:
-                row.closed_at = moment
-                append_audit(session, Entry(0, moment, who.name, "session.closed", "", row.id[:12], {}))
-            closed = _token(row)
-        checkpoint(ledger)
-    return closed
+    moment = time_text(now or datetime.now(UTC))
+    with changing(workspace) as session:
+        rows = session.scalars(select(SessionRow).where(SessionRow.id.startswith(token, autoescape=True))).all()
+        if len(rows) != 1 or not token:
+            raise UsageError(
+                f"{len(rows)} logins and tokens are called {token!r}", hint="lazaretto tokens list shows their ids"
+            )
+        row = rows[0]
+        if row.kind == "token" or row.name != who.name:
+            authorise(who, "token.revoke", own=row.made_by == who.name)
+        if not row.closed_at:
+            row.closed_at = moment
+            append_audit(session, Entry(0, moment, who.name, "session.closed", "", row.id[:12], {}))
+        return _token(row)
 
 
 def keep_secret(workspace: Workspace, secret: str) -> Path:
@@ -264,8 +257,8 @@ def _add(session: Session, secret: str, token: Token, made: datetime, expires: d
             scopes=json.dumps(token.scopes),
             datasets=json.dumps(token.datasets),
             made_by=token.made_by,
-            made_at=_text(made),
-            expires_at=_text(expires),
+            made_at=time_text(made),
+            expires_at=time_text(expires),
             closed_at="",
         )
     )
@@ -278,7 +271,3 @@ def _token(row: SessionRow) -> Token:
 
 def _id(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds")
