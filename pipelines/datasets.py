@@ -45,11 +45,8 @@ class Datasets:
 def find_datasets(workspace: Workspace, session: Session) -> Datasets:
     """Every data set of which there is a trace."""
     where: dict[str, str] = {}
-    # An entry of the audit log that is of no data set, but of keys, names none.
     for rows in (BatchRow, AuditRow):
-        where.update(
-            (str(name), f"the ledger's {rows.__tablename__}") for name in session.scalars(_names(rows)) if name
-        )
+        where.update((str(name), f"the ledger's {rows.__tablename__}") for name in session.scalars(_names(rows)))
     for part in ("attestations", "store", "quarantine"):
         folder = workspace.state / part
         where.update((path.name, str(folder)) for path in (folder.iterdir() if folder.is_dir() else ()))
@@ -69,7 +66,7 @@ def find_datasets(workspace: Workspace, session: Session) -> Datasets:
 
 
 def _names(rows: type[BatchRow | AuditRow]) -> Select[tuple[str]]:
-    # Entries of the audit log about accounts and the like are of no data set.
+    # Entries of the audit log about accounts, keys and the like are of no data set.
     return select(rows.dataset).where(rows.dataset != "").distinct()
 
 

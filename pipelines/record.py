@@ -114,6 +114,18 @@ def filed(case: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([case[name] for name in names]).encode()).hexdigest()
 
 
+def filed_row(case: CaseRow) -> str:
+    """The same of a case as the ledger has it.
+
+    Raises:
+        ValueError: Its reasons cannot be read.
+        TypeError: The same.
+        RecursionError: The same.
+    """
+    names = ("record_id", "suspicion", "p_value", "q_value", "evidence")
+    return filed({**{name: getattr(case, name) for name in names}, ROW: case.row, "reasons": json.loads(case.reasons)})
+
+
 def read_cases(folder: Path, digests: dict[str, str]) -> pl.DataFrame:
     """The suspects of a batch with verdict and evidence, most suspicious first.
 

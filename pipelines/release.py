@@ -88,15 +88,18 @@ class Release:
         carry_out(self.workspace, ledger, plan, self.on_step)
         return self.made()
 
-    def require_open(self, session: Session) -> None:
-        """Refuse what could not be released whatever the records hold.
+    def require_open(self, session: Session) -> tuple[CaseRow, ...]:
+        """The cases, none decided yet, or nothing for the rest of a held batch; refuses what could not be released.
 
         Raises:
             UsageError: It was decided before, or there is no contract to judge it by.
             IntegrityViolated: The ledger contradicts itself about it.
         """
         self.contract()
-        self._rows(session)
+        if self.cases:
+            return tuple(open_cases(session, self.cases))
+        held_batch(session, self.batch)
+        return ()
 
     def made(self) -> Released:
         """What became of the release, once it was published."""
@@ -139,10 +142,6 @@ class Release:
         self.on_step("prepare")
         prepare(workspace, plan)
         return plan
-
-    def rows(self, session: Session) -> tuple[CaseRow, ...]:
-        """The cases, none decided yet; empty where the rest of a held batch is to be released."""
-        return tuple(open_cases(session, self.cases)) if self.cases else ()
 
     def contract(self) -> Contract:
         """Today's contract of the data set.

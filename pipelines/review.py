@@ -132,10 +132,8 @@ def _release(workspace: Workspace, wanted: Sequence[Release], on_step: OnStep) -
         wanted = [replace(one, on_step=told.steps(on_step)) for one in wanted]
         with ledger.reading() as session:
             todo = [one for one in wanted if one.unit not in finished]
-            for one in todo:
-                one.require_open(session)
+            risky = [Wanted(one.dataset, one.batch, one.require_open(session)) for one in todo]
             if todo:
-                risky = [Wanted(one.dataset, one.batch, one.rows(session)) for one in todo]
                 require_two(session, workspace, todo[0].contract(), risky, todo[0].word)
         for one in wanted:
             try:

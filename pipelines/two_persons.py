@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from lazaretto.errors import Forbidden, LazarettoError
-from lazaretto.pipelines.record import filed
+from lazaretto.pipelines.record import filed_row
 from lazaretto.proposals import DONE, Wish, read_proposal, require_approved
-from lazaretto.records import ROW
 from lazaretto.tables import BatchRow, CaseRow, DecisionRow
 
 if TYPE_CHECKING:
@@ -83,14 +82,9 @@ def require_two(
 def _what(session: Session, wanted: Wanted) -> dict[str, Any]:
     """Exactly what is to be released: of cases their digests too, of a batch those of its judging."""
     if wanted.cases:
-        return {"cases": {case.id: _digest(case) for case in wanted.cases}}
+        return {"cases": {case.id: filed_row(case) for case in wanted.cases}}
     row = session.get_one(BatchRow, wanted.batch)
     return {"batch": row.id, "judged": json.loads(row.digests)}
-
-
-def _digest(case: CaseRow) -> str:
-    names = ("record_id", "suspicion", "p_value", "q_value", "evidence")
-    return filed({**{name: getattr(case, name) for name in names}, ROW: case.row, "reasons": json.loads(case.reasons)})
 
 
 def _risks(session: Session, contract: Contract, wanted: Wanted, said: Word) -> list[str]:

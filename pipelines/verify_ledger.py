@@ -12,10 +12,9 @@ from sqlalchemy import select
 from lazaretto.audit import digest_of
 from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import hold_reasons
-from lazaretto.pipelines.record import filed
+from lazaretto.pipelines.record import filed_row
 from lazaretto.pipelines.verify_decisions import decision_findings, discard_findings
 from lazaretto.pipelines.verify_window import Remembered, read_remembered, window_findings
-from lazaretto.records import ROW
 from lazaretto.tables import DECIDED, BatchRow, CaseRow, DecisionRow, DiscardRow, RecallRow, RunRow
 
 if TYPE_CHECKING:
@@ -85,11 +84,8 @@ def read_books(session: Session, dataset: str) -> Books:
 
 
 def _filed(case: CaseRow) -> str:
-    names = ("record_id", "suspicion", "p_value", "q_value", "evidence")
     try:
-        return filed(
-            {**{name: getattr(case, name) for name in names}, ROW: case.row, "reasons": json.loads(case.reasons)}
-        )
+        return filed_row(case)
     except (ValueError, TypeError, RecursionError):
         return ""
 
