@@ -88,7 +88,7 @@ class Walk:
         for name, roles in PEOPLE.items():
             add_account(self.workspace, root, name, roles, PASSWORDS[0], self.now)
             codes = pyotp.TOTP(pyotp.random_base32())
-            who = Who(name, roles)  # type: ignore[arg-type]
+            who = Who(name, roles)
             set_codes(self.workspace, who, codes.secret, codes.at(self.now), self.now)
             self.people[name] = Person(roles, PASSWORDS[0], codes)
 
@@ -103,11 +103,15 @@ class Walk:
         with suppress(LazarettoError):
             acts[int(self.rng.choice(len(acts), p=weights / weights.sum()))][0]()
 
+    def once_in(self, share: float) -> bool:
+        """Whether to do what is done in this share of all cases."""
+        return bool(self.rng.random() < share)
+
     def someone(self) -> tuple[str, Who]:
         """Somebody, as a command would know them: with the roles they have now, if the account is open."""
         name = str(self.rng.choice(list(self.people)))
         person = self.people[name]
-        return name, Who(name, person.roles if person.active else ())  # type: ignore[arg-type]
+        return name, Who(name, person.roles if person.active else ())
 
     def some(self) -> str:
         """A proposal, most often a late one."""
@@ -127,8 +131,8 @@ class Walk:
         """Somebody approves; often with a wrong password, or a code that was used."""
         name, who = self.someone()
         person, proposal = self.people[name], self.some()
-        password = person.password if self.rng.random() < 0.9 else PASSWORDS[person.password == PASSWORDS[0]]  # noqa: PLR2004
-        code = person.codes.at(self.now if self.rng.random() < 0.9 else self.now - timedelta(minutes=5))  # noqa: PLR2004
+        password = person.password if self.once_in(0.9) else PASSWORDS[person.password == PASSWORDS[0]]
+        code = person.codes.at(self.now if self.once_in(0.9) else self.now - timedelta(minutes=5))
         approve(self.workspace, who, proposal, Credentials(password, code), self.now)
         seen = self.proposals[proposal]
         fits = password == person.password and person.codes.verify(code, for_time=self.now, valid_window=1)
@@ -142,7 +146,7 @@ class Walk:
         proposal = chosen or self.some()
         seen = self.proposals.get(proposal)
         other = {"cases": str(self.rng.integers(50))}
-        what = dict(seen.what) if seen is not None and self.rng.random() < 0.8 else other  # noqa: PLR2004
+        what = dict(seen.what) if seen is not None and self.once_in(0.8) else other
         with open_ledger(self.workspace) as ledger, ledger.writing() as session:
             require_approved(session, self.workspace, proposal, "release", what, self.now)
             done(session, "ann", proposal, self.now.isoformat(timespec="seconds"))
@@ -168,8 +172,8 @@ class Walk:
         """The admin closes or opens an account, or gives it other roles."""
         name, _ = self.someone()
         person = self.people[name]
-        active = bool(self.rng.random() < 0.8)  # noqa: PLR2004
-        roles = PEOPLE[name] if self.rng.random() < 0.7 else ("analyst",)  # noqa: PLR2004
+        active = self.once_in(0.8)
+        roles = PEOPLE[name] if self.once_in(0.7) else ("analyst",)
         root = Who("root-of-all", ("admin",))
         change_account(self.workspace, root, name, roles=roles, active=active, now=self.now)
         if "approver" not in roles:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from lazaretto.anchors import anchor_folders, open_anchors
 from lazaretto.errors import LazarettoError
 from lazaretto.observed import DRIFT, REFUSALS, STALE, VERIFICATIONS, look
+from lazaretto.pipelines.datasets import is_name
 from lazaretto.pipelines.heartbeat import last_night
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from lazaretto.config import Workspace
     from lazaretto.monitoring import Watch
@@ -216,15 +217,6 @@ def _published(workspace: Workspace, watch: Watch, now: datetime) -> Iterator[Al
 
 
 def _facts(workspace: Workspace, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    is_name: Callable[[str], bool] = lambda name: not name or _is_name(workspace, name)  # noqa: E731
     for dataset, facts in sorted(look(workspace, name).items()):
-        if isinstance(facts, dict) and is_name(dataset):
+        if isinstance(facts, dict) and (not dataset or is_name(workspace, dataset)):
             yield dataset, facts
-
-
-def _is_name(workspace: Workspace, name: str) -> bool:
-    try:
-        workspace.store(name)
-    except LazarettoError:
-        return False
-    return True

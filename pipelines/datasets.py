@@ -52,11 +52,11 @@ def find_datasets(workspace: Workspace, session: Session) -> Datasets:
         where.update((path.name, str(folder)) for path in (folder.iterdir() if folder.is_dir() else ()))
     journal = workspace.state / "journal"
     where.update((path.name.removesuffix(_JOURNAL), str(journal)) for path in journal.glob(f"*{_JOURNAL}"))
-    names = {name for name in where if _is_name(workspace, name)}
+    names = {name for name in where if is_name(workspace, name)}
     contracts = {path.stem for path in (workspace.root / "contracts").glob("*.yaml")}
     return Datasets(
         names=tuple(sorted(names)),
-        planned=tuple(sorted(names | {name for name in contracts if _is_name(workspace, name)})),
+        planned=tuple(sorted(names | {name for name in contracts if is_name(workspace, name)})),
         strays=tuple(
             f"{place} has {name!r}, which is no data set's"
             for name, place in sorted(where.items())
@@ -70,7 +70,8 @@ def _names(rows: type[BatchRow | AuditRow]) -> Select[tuple[str]]:
     return select(rows.dataset).where(rows.dataset != "").distinct()
 
 
-def _is_name(workspace: Workspace, name: str) -> bool:
+def is_name(workspace: Workspace, name: str) -> bool:
+    """Whether a data set can be called so."""
     try:
         workspace.store(name)
     except UsageError:

@@ -27,7 +27,7 @@ ROOT = Who("root-of-all", ("admin",))
 def account(workspace: Workspace, name: str, *roles: str, password: str = PASSWORD) -> Who:
     """An account with these roles."""
     made = add_account(workspace, ROOT, name, roles, password, NOW)
-    return Who(made.name, made.roles)  # type: ignore[arg-type]
+    return Who(made.name, made.roles)
 
 
 def with_codes(workspace: Workspace, who: Who, now: datetime = NOW) -> pyotp.TOTP:

@@ -93,7 +93,7 @@ def test_every_cell_of_the_table_is_as_documented() -> None:
     for action, row in page.items():
         assert tuple(row) == ROLES
         for role, said in row.items():
-            who = Who("ann", (role,), scopes=SCOPES if role == "service" else ())  # type: ignore[arg-type]
+            who = Who("ann", (role,), scopes=SCOPES if role == "service" else ())
             for own in (True, False):
                 allowed = said in {"any", "own" if own else "other"}
                 if allowed:

@@ -74,8 +74,8 @@ class BucketAnchor:
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401  boto3 makes its classes at run time
         try:
-            import boto3  # type: ignore[import-untyped]
-            from botocore.config import Config  # type: ignore[import-untyped]
+            import boto3
+            from botocore.config import Config
         except ImportError as error:
             raise UsageError(
                 f"{self.settings.name} needs a package that is not installed", hint="pip install 'lazaretto[s3]'"
@@ -97,7 +97,7 @@ class BucketAnchor:
             UsageError: It has no object lock.
         """
         client = self._client
-        from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+        from botocore.exceptions import ClientError
 
         with _Said(self.settings) as said:
             said.doing = "object lock"

@@ -22,12 +22,12 @@ PEOPLE: tuple[Role, ...] = tuple(role for role in ROLES if role != "service")
 _STAFF: tuple[Role, ...] = ("viewer", "analyst", "approver", "engineer", "auditor")
 
 
-def _row(anyones: tuple[Role, ...] = (), own: tuple[Role, ...] = (), other: tuple[Role, ...] = ()) -> dict[Role, Reach]:
-    table: dict[Role, Reach] = dict.fromkeys(own, "own")
+def _row(anyones: tuple[Role, ...] = (), own: tuple[Role, ...] = (), other: tuple[Role, ...] = ()) -> dict[str, Reach]:
+    table: dict[str, Reach] = dict.fromkeys(own, "own")
     return {**table, **dict.fromkeys(other, "other"), **dict.fromkeys(anyones, "any")}
 
 
-TABLE: dict[str, dict[Role, Reach]] = {
+TABLE: dict[str, dict[str, Reach]] = {
     "status.see": _row(ROLES),
     "contract.see": _row(PEOPLE),
     "report.see": _row(_STAFF),
@@ -80,7 +80,7 @@ class Who:
     """Somebody who does something."""
 
     name: str
-    roles: tuple[Role, ...]
+    roles: tuple[str, ...]
     scopes: tuple[str, ...] = ()
     """Of a program's token, the actions it is for."""
     datasets: tuple[str, ...] = ()
