@@ -33,6 +33,7 @@ from lazaretto.proposals import proposal_findings
 from lazaretto.quarantine import MANIFEST
 from lazaretto.records import ROW, OnRows, OnStep, no_rows, no_step
 from lazaretto.seen import check_seen
+from lazaretto.sessions import session_findings
 from lazaretto.table import LOG
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class _Check:
         """Check who may do what, and what took two persons, against the audit log."""
         self.on_step("accounts and proposals")
         self._collect(account_findings(session, entries), "what the ledger says of accounts")
+        self._collect(session_findings(session, entries), "what the ledger says of logins")
         self._collect(proposal_findings(session, self.workspace, entries), "what the ledger says of proposals")
         told = any(entry.action == "account.added" for entry in entries)
         if told and not self.workspace.accounts_mark.exists():

@@ -196,6 +196,30 @@ def test_rights_that_were_given_past_the_log_are_found(change: str, peopled: Wor
     assert any("account" in finding for finding in verify(peopled).findings)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sessions SET name = 'root-of-all' WHERE name = 'ann'",
+        "UPDATE sessions SET closed_at = '' WHERE name = 'ben'",
+        "UPDATE sessions SET expires_at = '2099-01-01T00:00:00+00:00' WHERE name = 'ann'",
+        "UPDATE sessions SET scopes = '[\"ingest.run\"]' WHERE name = 'job'",
+        "UPDATE sessions SET id = 'forged' || substr(id, 7) WHERE name = 'ann'",
+        "UPDATE sessions SET id = 'forged' || substr(id, 7) WHERE name = 'job'",
+    ],
+)
+def test_a_login_or_token_that_was_made_past_the_log_is_found(change: str, peopled: Workspace) -> None:
+    account(peopled, "ann", "analyst")
+    ben = account(peopled, "ben", "analyst")
+    log_in(peopled, "ann", PASSWORD)
+    log_in(peopled, "ben", PASSWORD)
+    set_password(peopled, ben, "ben", OTHER, old=PASSWORD)
+    make_token(peopled, ROOT, "job", ["gate.ask"], timedelta(days=1))
+    assert verify(peopled).findings == ()
+    with open_ledger(peopled) as ledger, ledger.writing() as session:
+        session.execute(text(change))
+    assert any("is not one that the audit log tells of" in finding for finding in verify(peopled).findings)
+
+
 def test_accounts_cannot_be_switched_off_by_taking_files_away(peopled: Workspace) -> None:
     secret = log_in(peopled, "root-of-all", PASSWORD)
     mark = peopled.accounts_mark.read_bytes()

@@ -28,7 +28,7 @@ from lazaretto.one_time_codes import step_of, unsealed
 from lazaretto.tables import AccountRow, SessionRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -40,6 +40,8 @@ TOKEN_LASTS_AT_MOST = timedelta(days=366)
 _FREE_TRIES = 5
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=15)
+_SHORT = 12
+"""Digits of a digest that name a login or token."""
 _WRONG = "the name, the password or the one-time code is wrong"
 
 
@@ -85,7 +87,7 @@ def open_session(session: Session, name: str, now: datetime) -> str:
     """Open a session of an account, within a transaction; gives its secret."""
     secret = "lzs_" + secrets.token_urlsafe(32)
     _add(session, secret, Token("", "login", name, (), (), name, "", "", ""), now, now + LOGIN_LASTS)
-    append_audit(session, Entry(0, time_text(now), name, "session.opened", "", _id(secret)[:12], {}))
+    append_audit(session, Entry(0, time_text(now), name, "session.opened", "", _id(secret)[:_SHORT], {}))
     return secret
 
 
@@ -188,7 +190,7 @@ def make_token(
     with changing(workspace) as session:
         _add(session, secret, token, moment, moment + lasts)
         detail = {"scopes": sorted(scopes), "datasets": sorted(datasets), "expires": time_text(moment + lasts)}
-        append_audit(session, Entry(0, time_text(moment), who.name, "token.made", "", _id(secret)[:12], detail))
+        append_audit(session, Entry(0, time_text(moment), who.name, "token.made", "", _id(secret)[:_SHORT], detail))
     return secret
 
 
@@ -217,8 +219,40 @@ def close(workspace: Workspace, who: Who, token: str, now: datetime | None = Non
             authorise(who, "token.revoke", own=row.made_by == who.name)
         if not row.closed_at:
             row.closed_at = moment
-            append_audit(session, Entry(0, moment, who.name, "session.closed", "", row.id[:12], {}))
+            append_audit(session, Entry(0, moment, who.name, "session.closed", "", row.id[:_SHORT], {}))
         return _token(row)
+
+
+def session_findings(session: Session, entries: Iterable[Entry]) -> Iterator[str]:
+    """One sentence for each login and token that the audit log does not tell of as it is: somebody made it past it."""
+    told = _told(entries)
+    for row in session.scalars(select(SessionRow).order_by(SessionRow.made_at, SessionRow.id)):
+        found: dict[str, object] = {"kind": row.kind, "expires": row.expires_at, "open": not row.closed_at}
+        if row.kind == "token":
+            lists = {"scopes": sorted(json.loads(row.scopes)), "datasets": sorted(json.loads(row.datasets))}
+            found |= {"made_by": row.made_by, **lists}
+        else:
+            found |= {"name": row.name}
+        if told.get(row.id[:_SHORT]) != found:
+            yield f"the {row.kind} {row.id[:_SHORT]} of {row.name} is not one that the audit log tells of"
+
+
+def _told(entries: Iterable[Entry]) -> dict[str, dict[str, object]]:
+    """What the audit log tells of every login and token, by the first digits of its id."""
+    told: dict[str, dict[str, object]] = {}
+    for entry in entries:
+        if entry.action == "session.opened":
+            expires = time_text(datetime.fromisoformat(entry.at) + LOGIN_LASTS)
+            told[entry.subject] = {"kind": "login", "name": entry.actor, "expires": expires, "open": True}
+        elif entry.action == "token.made":
+            told[entry.subject] = {"kind": "token", "made_by": entry.actor, **entry.detail, "open": True}
+        elif entry.action == "session.closed" and entry.subject in told:
+            told[entry.subject]["open"] = False
+        elif entry.action == "account.password":
+            for one in told.values():  # whoever knew the old one is out
+                if one.get("name") == entry.subject:
+                    one["open"] = False
+    return told
 
 
 def keep_secret(workspace: Workspace, secret: str) -> Path:
@@ -266,7 +300,7 @@ def _add(session: Session, secret: str, token: Token, made: datetime, expires: d
 
 def _token(row: SessionRow) -> Token:
     lists = (tuple(json.loads(row.scopes)), tuple(json.loads(row.datasets)))
-    return Token(row.id[:12], row.kind, row.name, *lists, row.made_by, row.made_at, row.expires_at, row.closed_at)
+    return Token(row.id[:_SHORT], row.kind, row.name, *lists, row.made_by, row.made_at, row.expires_at, row.closed_at)
 
 
 def _id(secret: str) -> str:
