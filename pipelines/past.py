@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from sqlalchemy import select
 
+from lazaretto.attest import unchanged
 from lazaretto.audit import Entry, digest_of
 from lazaretto.errors import Blocked, IntegrityViolated, UsageError
 from lazaretto.keys import derived_key, master_key
@@ -250,10 +251,4 @@ def carriers_of(workspace: Workspace, session: Session, finding: str) -> tuple[s
 
 
 def _read(path: Path, digest: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise IntegrityViolated(f"{path} is not what was written when the batch was judged")
-    return content
+    return unchanged(path, digest, "what was written when the batch was judged")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from sqlalchemy import select
 
+from lazaretto.attest import unchanged
 from lazaretto.audit import digest_of
 from lazaretto.durable import sync_file, sync_folder, write_durably
 from lazaretto.errors import IntegrityViolated
@@ -75,13 +76,7 @@ def read_list(workspace: Workspace, dataset: str, unit: str, digest: str) -> pl.
         IntegrityViolated: The list is not the one that was written.
     """
     path = workspace.recall(dataset, unit) / LIST
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise IntegrityViolated(f"{path} is not what was written when the records were recalled")
-    return pl.read_parquet(content)
+    return pl.read_parquet(unchanged(path, digest, "what was written when the records were recalled"))
 
 
 def record_recall(session: Session, workspace: Workspace, plan: Plan, attestation: Attestation | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from sqlalchemy import insert, select, update
 
-from lazaretto.attest import BATCH_RELEASE, RELEASE
+from lazaretto.attest import BATCH_RELEASE, RELEASE, unchanged
 from lazaretto.audit import Entry, digest_of
 from lazaretto.errors import IntegrityViolated
 from lazaretto.ledger import append_audit
@@ -133,12 +133,7 @@ def read_cases(folder: Path, digests: dict[str, str]) -> pl.DataFrame:
         IntegrityViolated: The files are not those the digests are of.
     """
     for name, key in ((VERDICTS, "verdicts"), (EVIDENCE, "evidence")):
-        try:
-            same = hashlib.sha256((folder / name).read_bytes()).hexdigest() == digests[key]
-        except OSError as error:
-            raise IntegrityViolated(f"{folder / name} cannot be read: {error.strerror}") from error
-        if not same:
-            raise IntegrityViolated(f"{folder / name} is not what was judged")
+        unchanged(folder / name, digests[key], "what was judged")
     wanted = ("record_id", "suspicion", "p_value", "q_value", "reasons")
     verdicts = scan_parquet(folder / VERDICTS).select(*wanted).with_row_index(ROW).cast({ROW: pl.UInt64})
     suspects = scan_parquet(folder / EVIDENCE).filter("suspect").select(ROW, "evidence")

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from sqlalchemy import func, select
 
+from lazaretto.attest import unchanged
 from lazaretto.audit import Entry, digest_of
 from lazaretto.config import dataset_lock
 from lazaretto.contract import load_contract
 from lazaretto.durable import make_folder, writable, write_durably
-from lazaretto.errors import IntegrityViolated, UsageError
+from lazaretto.errors import UsageError
 from lazaretto.ledger import append_audit, checkpoint, open_ledger
 from lazaretto.loader import opened
 from lazaretto.pipelines.digests import digests
@@ -269,14 +270,7 @@ def _active(session: Session, dataset: str) -> list[TrustedActRow]:
 
 def _verified(workspace: Workspace, row: TrustedActRow) -> Path:
     path = _file(workspace, row.dataset, row.id)
-    try:
-        same = hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
-    except OSError as error:
-        raise IntegrityViolated(f"{path} cannot be read: {error.strerror}") from error
-    if not same:
-        raise IntegrityViolated(
-            f"{path} is not what was added to the trusted set", hint=f"lazaretto trusted revert --act {row.id}"
-        )
+    unchanged(path, row.sha256, "what was added to the trusted set", f"lazaretto trusted revert --act {row.id}")
     return path
 
 

@@ -164,6 +164,24 @@ class Chain:
         return active
 
 
+def unchanged(path: Path, sha256: str, what: str, hint: str | None = None) -> bytes:
+    """The bytes of a file, if they are those whose digest was kept.
+
+    Args:
+        path: The file.
+        sha256: Their digest, hex.
+        what: What it no longer is, for the message: ``what was written when the batch was judged``.
+        hint: What to do then.
+
+    Raises:
+        IntegrityViolated: It cannot be read, or holds other bytes.
+    """
+    content = _content(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise IntegrityViolated(f"{path} is not {what}", hint=hint)
+    return content
+
+
 def canonical_json(value: object) -> bytes:
     """JSON with sorted keys, no blanks and ASCII only: equal values give equal bytes. Takes no floats."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
